@@ -1,0 +1,1 @@
+"""Controls as backbones for probekit: image statistics, position, random convolutions."""

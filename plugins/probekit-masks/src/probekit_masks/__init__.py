@@ -1,0 +1,1 @@
+"""Label sources for probekit: mask folders and COCO instances."""

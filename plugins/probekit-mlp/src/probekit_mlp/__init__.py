@@ -1,0 +1,1 @@
+"""Shallow MLP probes for probekit."""

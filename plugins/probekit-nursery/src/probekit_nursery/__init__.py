@@ -1,0 +1,1 @@
+"""Rendered nursery scenes with exact masks, as a label source for probekit."""

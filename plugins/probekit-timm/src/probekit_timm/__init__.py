@@ -1,0 +1,1 @@
+"""timm models as backbones for probekit, two small ImageNet networks included."""
