@@ -1,0 +1,1 @@
+"""For authors of plugins: conformance contracts, fakes and fixtures."""
