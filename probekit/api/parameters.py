@@ -9,13 +9,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+
+def _strict_scalars(schema: Any) -> None:
+    if isinstance(schema, list):
+        for item in schema:
+            _strict_scalars(item)
+    elif isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        for key, value in schema.items():
+            if key not in ("default", "expected", "metadata", "serialization"):
+                _strict_scalars(value)
 
 
 class Parameters(BaseModel):
     """Base of every plugin's parameter model: frozen, unknown keys are errors, strings are not coerced to numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Numbers and booleans are taken as they are written; lists still become tuples (pydantic's own ``strict``
+        would refuse them)."""
+        schema = handler(source)
+        _strict_scalars(schema)
+        return schema
 
 
 class NoParameters(Parameters):
