@@ -1,0 +1,12 @@
+"""What is drawn: folds of groups, images under a limit, training rows. Everything seeded, nothing depends on order."""
+
+from probekit.sampling.limit import choose_images
+from probekit.sampling.rows import DrawnRows, draw_rows, fold_weights, training_moments
+from probekit.sampling.seeds import derive_seed, generator, hash_keys
+from probekit.sampling.splits import Fold, group_kfold, holdout, missing_classes
+
+__all__ = [
+    "DrawnRows", "Fold",
+    "choose_images", "derive_seed", "draw_rows", "fold_weights", "generator", "group_kfold", "hash_keys", "holdout",
+    "missing_classes", "training_moments",
+]  # fmt: skip
