@@ -69,10 +69,14 @@ class GroupField(Parameters):
 
 def _form(value: Any) -> str:
     if isinstance(value, dict):
-        return "table" if "file" in value else "field" if "field" in value else "pattern"
+        return "table" if {"file", "image", "group"} & value.keys() else "field" if "field" in value else "pattern"
     if isinstance(value, GroupTable):
         return "table"
     return "pattern" if isinstance(value, GroupPattern) else "field" if isinstance(value, GroupField) else "each"
+
+
+def _file_form(value: Any) -> str:
+    return _form(value).replace("field", "pattern")
 
 
 def _ask(value: Any) -> Any:
@@ -87,7 +91,7 @@ _Field = Annotated[GroupField, Tag("field")]
 _Each = Annotated[Literal["each"], Tag("each")]
 _NOT_GIVEN: Any = None
 # One form is picked by its keys first, so that an error is reported against that form alone.
-FileGroups = Annotated[_Table | _Pattern | _Each, Discriminator(_form), BeforeValidator(_ask)]
+FileGroups = Annotated[_Table | _Pattern | _Each, Discriminator(_file_form), BeforeValidator(_ask)]
 RecordGroups = Annotated[_Table | _Pattern | _Field | _Each, Discriminator(_form), BeforeValidator(_ask)]
 
 
