@@ -19,7 +19,8 @@ class L1Path:
     """L1-penalised logistic regression, intercept unpenalised, over a descending grid of lambdas.
 
     Rungs number the grid from its sparsest end. Solved problem by problem, each along its own path from lambda_max
-    down; a path that a neighbour left (``warm_start``) is not needed for that and not used.
+    down (a final fit: the grid with its medians); a path that a neighbour left (``warm_start``) is not needed for
+    that and not used.
     """
 
     def __init__(self, parameters: L1PathParameters, *, device: str) -> None:
@@ -47,9 +48,8 @@ class L1Path:
             label: geometric_median(fit.choices["lambda_ratio"] for fit in chosen)
             for label, chosen in problem.finals.items()
         }
-        least = min(wanted.values())
-        # the grid leads down to the medians, so that the order of entry is that of a path
-        steps = sorted({*wanted.values(), *(ratio for ratio in ratios if ratio > least)}, reverse=True)
+        # the whole grid too: the order in which channels enter ranks those that a label's own fit leaves out
+        steps = sorted({*wanted.values(), *ratios}, reverse=True)
         fits = list(self._fits(problem, solver, steps))
         entered = list(dict.fromkeys(int(channel) for fit in fits for channel in by_size(fit)))
         by_ratio = dict(zip(steps, fits, strict=True))

@@ -14,7 +14,9 @@ from probekit_linear.design import Design
 
 def geometric_median(values: Iterable[float]) -> float:
     """The median; between the middle two of an even number, their geometric mean. Values are positive."""
-    return float(np.exp(np.median(np.log(list(values)))))
+    ordered = sorted(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return float(low if low == high else np.sqrt(low * high))
 
 
 def ranking_fit(path: Path) -> Fit:
