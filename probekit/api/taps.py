@@ -31,8 +31,12 @@ def read_taps(modules: Mapping[str, torch.nn.Module], call: Callable[[], Any]) -
 
     def keep(name: str) -> Callable[[Any, Any, Any], None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            outputs.setdefault(name, output)
-            if len(outputs) == len(modules):
+            if name in outputs:
+                return
+            last = len(outputs) + 1 == len(modules)
+            # A copy, because what runs next may change the tensor in place (an activation, a residual sum).
+            outputs[name] = output if last or not hasattr(output, "clone") else output.clone()
+            if last:
                 raise _EnoughError
 
         return hook
