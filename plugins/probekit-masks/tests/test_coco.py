@@ -99,9 +99,7 @@ def test_images_are_those_that_have_a_record(tmp_path: Path) -> None:
 def test_instances_crowds_and_ignored_regions(tmp_path: Path) -> None:
     made = coco(write_set(tmp_path))
     b, a = made.images()
-    crowd = np.zeros(HEIGHT * WIDTH, bool)
-    crowd[30:70] = True
-    crowd = crowd.reshape(WIDTH, HEIGHT).T
+    crowd = np.repeat([False, True, False], [30, 40, 50]).reshape(WIDTH, HEIGHT).T
     expected = np.where(crowd, VOID, NEGATIVE)
     expected[1:4, 1:5] = POSITIVE
     assert (crowd[1:4, 1:5]).any(), "the test wants a positive annotation that overlaps a crowd"

@@ -96,17 +96,17 @@ RecordGroups = Annotated[_Table | _Pattern | _Field | _Each, Discriminator(_form
 
 
 def _listed(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("is empty: name at least one")
     return value if isinstance(value, list | tuple) else [value]
 
 
 Indices = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
-    Field(min_length=1),
     BeforeValidator(_listed, json_schema_input_type=int | list[int]),
 ]
 Categories = Annotated[
     tuple[int | str, ...],
-    Field(min_length=1),
     BeforeValidator(_listed, json_schema_input_type=int | str | list[int | str]),
 ]
 
