@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from probekit_masks.masks import MaskFolders
-from probekit_masks.parameters import MaskParameters
+from probekit_masks.parameters import CocoParameters, MadeBy, MaskParameters
 from pydantic import ValidationError
 
-from probekit.api import NEGATIVE, POSITIVE, VOID, LabelSource, ProbekitError, UnreadableImageError
+from probekit.api import NEGATIVE, POSITIVE, VOID, LabelSource, Parameters, ProbekitError, UnreadableImageError
 from probekit.testing.labels import LabelSourceContract
 
 HEIGHT, WIDTH = 24, 40
@@ -451,6 +453,16 @@ def test_smoothed_masks_are_refused_unless_a_threshold_is_given(tmp_path: Path) 
     assert told.mask_digest(told.images()[0], "hole") != made.mask_digest(made.images()[0], "hole")
 
 
+def test_two_colours_besides_black_are_not_taken_for_one(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png", noise(0))
+    mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    mask[2:5, :, 0] = mask[7:9, :, 1] = 200
+    save(tmp_path / "masks" / "hole" / "a.png", mask)
+    made = only_hole(tmp_path)
+    with pytest.raises(ProbekitError, match="this one has 2 besides 0"):
+        made.mask(made.images()[0], "hole")
+
+
 def test_index_masks(tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.png", noise(0))
     values = np.random.default_rng(0).integers(0, 5, (HEIGHT, WIDTH)).astype(np.uint16)
@@ -507,13 +519,20 @@ def test_checking_decodes_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for folder in ("hole", "crack"):
             save(tmp_path / "masks" / folder / f"{suffix}.png", spot())
 
-    def load(self: Image.Image) -> None:
-        raise AssertionError("pixels were decoded")
+    decoded: list[str] = []
+    load = ImageFile.ImageFile.load
 
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    def noted(self: ImageFile.ImageFile) -> Any:
+        decoded.append(str(self.filename))
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", noted)
     made = source(tmp_path)
     assert made.check() == []
     assert len(made.images()) == 6
+    assert decoded == []
+    made.open(made.images()[0])
+    assert decoded
 
 
 def test_large_photographs_are_no_bombs(tmp_path: Path) -> None:
@@ -529,6 +548,19 @@ def test_listing_imports_nothing_heavy() -> None:
     code = "import sys, probekit_masks.plugin as p; p.probekit_label_sources(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "PIL", "probekit_masks.masks", "probekit_masks.coco"} & set(loaded)
+
+
+def test_the_examples_of_the_reference_are_valid() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "label-sources.md"
+    models: dict[str, type[Parameters]] = {"masks": MaskParameters, "coco": CocoParameters}
+    examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
+    used = [example["data"] for example in examples if "data" in example]
+    assert {data["use"] for data in used} == set(models)
+    for data in used:
+        models[data["use"]].model_validate(data["with"])
+    for example in examples:
+        if "provenance" in example:
+            MadeBy.model_validate(example["provenance"])
 
 
 @pytest.mark.shared

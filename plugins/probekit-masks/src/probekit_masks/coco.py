@@ -116,17 +116,19 @@ class CocoInstances:
         for category in categories:
             names.setdefault(category["name"], set()).add(category["id"])
         ids = {category["id"] for category in categories}
+        chosen: dict[str, set[int]] = {}
         for concept, wanted in self._parameters.concepts.items():
-            self._categories[concept] = set()
+            chosen[concept] = set()
             for one in wanted:
                 found = names.get(one, set()) if isinstance(one, str) else {one} & ids
-                self._categories[concept] |= found
+                chosen[concept] |= found
                 if found:
                     continue
                 near = get_close_matches(str(one), names, 1)
                 advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names) or 'none'}"
-                what = f"has no category {str(one) if isinstance(one, str) else one!r} (concept {concept!r}): {advice}"
+                what = f"has no category {one!r} (concept {concept!r}): {advice}"
                 scan.issues.append(Issue(shown(self._file), what))
+        self._categories = chosen
 
     def _place_images(self, images: Sequence[Record], scan: Scan) -> dict[str, Record]:
         records: dict[str, Record] = {}
@@ -149,7 +151,7 @@ class CocoInstances:
         listed = {record["id"] for record in tables["images"]}
         categories = {category["id"] for category in tables["categories"]}
         used = set[int]().union(*self._categories.values())
-        self._annotations = {name: [] for name in records}
+        annotations: dict[str, list[Record]] = {name: [] for name in records}
         homeless: list[str] = []
         nameless: list[str] = []
         broken: list[str] = []
@@ -167,7 +169,8 @@ class CocoInstances:
             except ValueError as error:
                 broken.append(f"annotation {number} {error}")
                 continue
-            self._annotations[name].append(annotation)
+            annotations[name].append(annotation)
+        self._annotations = annotations
         total = len(tables["annotations"])
         for bad, is_wrong in (
             (homeless, "name an image that is not listed"),

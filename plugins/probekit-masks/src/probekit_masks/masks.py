@@ -83,20 +83,24 @@ class MaskFolders:
 
     def _binary(self, path: Path) -> NDArray[np.uint8]:
         values = files.read_colours(path)
+        threshold = self._parameters.threshold
+        if threshold is not None:
+            brightest = values.max(axis=2) if values.ndim == 3 else values
+            return np.where(brightest >= threshold, POSITIVE, NEGATIVE).astype(np.uint8)
         if values.ndim == 3:
-            values = values.max(axis=2)
-        if self._parameters.threshold is not None:
-            return np.where(values >= self._parameters.threshold, POSITIVE, NEGATIVE).astype(np.uint8)
-        present = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
-        others = [int(value) for value in present if value != 0]
-        if len(others) > 1:
-            listed = ", ".join(map(str, others[:3])) + (" ..." if len(others) > 3 else "")
+            # A colour as one number, so that two colours are not taken for one.
+            values = values.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+        positive = values != 0
+        others = values[positive]
+        if others.size and (others != others[0]).any():
+            several = np.unique(others).tolist()
+            listed = ", ".join(map(str, several[:3])) + (" ..." if len(several) > 3 else "")
             what = (
-                f"a binary mask has 0 and one other value, this one has {len(others)} besides 0 ({listed}): set "
+                f"a binary mask has 0 and one other value, this one has {len(several)} besides 0 ({listed}): set "
                 "`threshold` if its edges were smoothed, `masks` and `classes` if they are indices"
             )
             raise ProbekitError([Issue(shown(path), what)])
-        return np.where(values != 0, POSITIVE, NEGATIVE).astype(np.uint8)
+        return np.where(positive, POSITIVE, NEGATIVE).astype(np.uint8)
 
     def _index(self, path: Path, concept: str) -> NDArray[np.uint8]:
         values = files.read_values(path)
