@@ -1,0 +1,163 @@
+"""From a spec to a finished run: resolve, label, extract, fit, assess, write."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from probekit.features.store import Collection, Store
+from probekit.runner.assemble import assemble
+from probekit.runner.assess import assess, points_of
+from probekit.runner.dataset import build_dataset
+from probekit.runner.environment import environment
+from probekit.runner.extraction import extract_network
+from probekit.runner.folder import begin, display, held, read_state, write_atomically
+from probekit.runner.hardware import limited_threads
+from probekit.runner.job import JobInput, fit_job
+from probekit.runner.prepare import Prepared, build_folds, data_digest, prepare
+from probekit.runner.progress import Progress, Silent
+from probekit.runner.record import circular_labels, concept_line, describe_network, headline, run_record
+from probekit.runner.run import Run, load
+from probekit.runner.scoring import common_cells
+from probekit.runner.tables import SCHEMA_VERSION
+from probekit.runner.write import write_job
+from probekit.spec.load import load_experiment
+from probekit.spec.resolved import changed_keys
+
+
+def run(
+    spec: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Runs an experiment, or goes on with it where it stopped, or returns at once what is finished.
+
+    Args:
+        spec: the experiment file.
+        overrides: ``dotted.key=value``, as after ``--set``.
+        out: the run's folder; ``runs/NAME`` in the working directory unless given.
+        replace: deletes a run of another spec in that folder.
+        progress: told what is going on; silent unless given.
+
+    Raises:
+        ProbekitError: everything that is wrong with what the user gave.
+    """
+    shown = progress or Silent()
+    resolved = load_experiment(spec, overrides)
+    folder = Path(out) if out is not None else Path("runs") / resolved.experiment.name
+    with held(folder), limited_threads(resolved.experiment.threads) as threads:
+        prepared = prepare(resolved)
+        identity = {
+            "schema_version": SCHEMA_VERSION,
+            "spec": json.loads(json.dumps(resolved.canonical(folder))),
+            "data": data_digest(prepared.source),
+            "environment": environment(resolved, prepared.networks, threads),
+        }
+        state = begin(folder, identity, _changes(read_state(folder), identity), replace)
+        if state is not None and state.get("complete"):
+            shown.say(f"{display(folder)} is finished; nothing was left to do")
+            return load(folder)
+        write_atomically(folder / "spec.yaml", resolved.dump(folder).encode())
+        _execute(prepared, folder, identity, threads, shown)
+    return load(folder)
+
+
+def _changes(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+    """How a run's record differs from what is asked for now; versions matter only while it is not finished."""
+    if old is None:
+        return []
+    if old.get("schema_version") != new["schema_version"]:
+        return [f"its format was {old.get('schema_version')}, is {new['schema_version']}"]
+    changes = [str(change) for change in changed_keys(old["spec"], new["spec"])]
+    if not changes and old["data"] != new["data"]:
+        changes.append("images, groups or masks are not those of the run")
+    if not changes and not old.get("complete"):
+        changes += [str(change) for change in changed_keys(old["environment"], new["environment"])]
+    return changes
+
+
+def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], threads: int, progress: Progress) -> None:
+    """The work itself, in a folder that is held."""
+    resolved, experiment = prepared.resolved, prepared.resolved.experiment
+    clock = _Clock()
+    with clock.measured("labels", "reference grid"):
+        dataset = build_dataset(prepared.source, experiment, threads, progress)
+    folds = build_folds(resolved, dataset)
+    units = len(prepared.jobs) * len(dataset.concepts) * len(prepared.probes) * len(folds[0])
+    progress.say(headline(prepared, dataset, units))
+    for concept, name in enumerate(dataset.concepts):
+        progress.say(concept_line(name, dataset, concept))
+    warnings = [*prepared.notes, *circular_labels(prepared)]
+    warnings += [f"{name} skipped: {why}" for name, why in dataset.skipped]
+
+    store = Store(resolved.store, experiment.store.budget)
+    store.path.mkdir(parents=True, exist_ok=True)
+    collections: dict[tuple[str, str], Collection] = {}
+    described: dict[str, Any] = {}
+    for network in prepared.networks:
+        with clock.measured("features", network.name):
+            extraction, weights = extract_network(network, dataset, experiment, store, threads, progress)
+        for layer, collection in extraction.collections.items():
+            collections[network.name, layer] = collection
+        described[network.name] = describe_network(network, weights)
+    cells = common_cells(dataset, collections.values())
+
+    progress.start("Probes", ", ".join(entry.name for entry in prepared.probes), units, "units")
+    for job in prepared.jobs:
+        target = folder / "jobs" / job.name
+        count = units // len(prepared.jobs)
+        if target.is_dir():
+            progress.advance(count, "kept from before")
+            continue
+        given = JobInput(
+            job.backbone,
+            job.layer,
+            job.repeat,
+            experiment.seed,
+            experiment.sampling.per_class,
+            dataset,
+            cells,
+            collections[job.backbone, job.layer],
+            folds[job.repeat],
+            prepared.probes,
+        )
+        with clock.measured("probes", f"{job.backbone} {job.layer} {job.repeat}"):
+            output = fit_job(given, partial(_advance, progress, f"{job.backbone} {job.layer}"))
+            assessed = list(assess(given, points_of(given, output)))
+        write_job(target, given, output, assessed, described[job.backbone])
+    progress.finish()
+    assemble(
+        folder,
+        prepared.jobs,
+        {
+            **identity,
+            **run_record(prepared, dataset, cells, described),
+            "warnings": warnings,
+        },
+        clock.rows,
+    )
+
+
+def _advance(progress: Progress, where: str, count: int, what: str) -> None:
+    progress.advance(count, f"{where} · {what}")
+
+
+class _Clock:
+    """Seconds by stage; they are kept apart from the results, which must not depend on them."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    @contextmanager
+    def measured(self, stage: str, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.rows.append({"stage": stage, "what": what, "seconds": time.perf_counter() - started})

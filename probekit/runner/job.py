@@ -1,0 +1,266 @@
+"""One job: all units of a (backbone, layer, repeat), which share their rows and their passes over the features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.api import FULL, POSITIVE, VOID, Fit, Path, Probe, Problem, Scorer
+from probekit.evaluate.choose import best_fit, best_of_rungs, smallest_reaching
+from probekit.evaluate.pooling import MarginScale, margin_scale
+from probekit.evaluate.scorer import evaluate_scorers
+from probekit.evaluate.scores import average_precision, best_f1_threshold
+from probekit.features.store import Collection
+from probekit.runner.dataset import Dataset
+from probekit.runner.rows import TrainingRows, draw_training_rows, native_labels, validation_rows
+from probekit.runner.scoring import ReferenceCells, score_maps
+from probekit.sampling.rows import training_moments
+from probekit.sampling.seeds import derive_seed
+from probekit.sampling.splits import Fold
+
+SHARES = (0.90, 0.95, 0.99)
+"""The shares of the full probe's score for which the fewest channels are looked for."""
+
+FINAL = -1
+"""The number of the final fit's fold."""
+
+Progress = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class KeptFit:
+    """A fit that validation kept for its rung.
+
+    Attributes:
+        average_precision: on its fold's validation.
+        threshold: the margin with the best F1 on validation; a cell at or above it is called positive.
+        mean, deviation: of the margins of the fold's training negatives.
+    """
+
+    fit: Fit
+    average_precision: float
+    threshold: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class FoldPath:
+    """One problem's path after validation: one fit a rung, sparsest first, and which of them was chosen."""
+
+    kept: tuple[KeptFit, ...]
+    chosen: int
+
+    def at(self, rung: int | str) -> KeptFit | None:
+        """The fit of a rung; ``chosen`` is one of them."""
+        if rung == "chosen":
+            return self.kept[self.chosen]
+        return next((kept for kept in self.kept if kept.fit.rung == rung), None)
+
+
+@dataclass(frozen=True)
+class ProbeEntry:
+    """One entry under ``probes``: its name, the family, and the entry whose paths it wants."""
+
+    name: str
+    probe: Probe
+    upstream: str | None
+
+
+@dataclass(frozen=True)
+class JobInput:
+    """What a job works on.
+
+    Attributes:
+        name: backbone, layer.
+        folds: of this repeat.
+        probes: upstream entries before those that want their paths.
+    """
+
+    backbone: str
+    layer: str
+    repeat: int
+    seed: int
+    per_class: int
+    dataset: Dataset
+    cells: ReferenceCells
+    collection: Collection
+    folds: Sequence[Fold]
+    probes: Sequence[ProbeEntry]
+
+
+@dataclass(frozen=True)
+class JobOutput:
+    """What a job found.
+
+    Attributes:
+        paths: probe -> (fold, concept) -> the path after validation.
+        finals: probe -> concept -> label -> the final fit and its threshold as a margin on raw features.
+        rows: how many rows each (fold, concept) was trained on; the final fit's under ``FINAL``.
+    """
+
+    paths: Mapping[str, Mapping[tuple[int, int], FoldPath]]
+    finals: Mapping[str, Mapping[int, Mapping[str, tuple[Fit, float]]]]
+    rows: Mapping[tuple[int, int], int]
+
+
+def fit_job(job: JobInput, advance: Progress) -> JobOutput:
+    """Fits every probe in every fold, chooses by validation, then fits on all groups at what was chosen.
+
+    Args:
+        advance: told how many units were finished, and which.
+    """
+    labels = native_labels(job.dataset, job.collection)
+    key = (job.backbone, job.layer, job.repeat)
+    training = draw_training_rows(job.dataset, job.collection, labels, job.per_class, job.seed, key)
+    places = [(fold, concept) for fold in job.folds for concept in range(len(job.dataset.concepts))]
+    everyone = np.arange(len(job.dataset.groups))
+    all_problems = _problems(
+        job,
+        training,
+        [(fold.train, fold.index, concept) for fold, concept in places]
+        + [(everyone, FINAL, concept) for concept in range(len(job.dataset.concepts))],
+    )
+    problems, final_problems = all_problems[: len(places)], all_problems[len(places) :]
+    rows = {
+        (fold.index, concept): int((problem.weights > 0).sum())
+        for (fold, concept), problem in zip(places, problems, strict=True)
+    }
+    rows |= {(FINAL, concept): int((p.weights > 0).sum()) for concept, p in enumerate(final_problems)}
+
+    paths: dict[str, dict[tuple[int, int], FoldPath]] = {}
+    finals: dict[str, dict[int, dict[str, tuple[Fit, float]]]] = {}
+    final_paths: dict[str, Sequence[Path]] = {}
+    for entry in job.probes:
+        chosen: dict[tuple[int, int], FoldPath] = {}
+        for concept, name in enumerate(job.dataset.concepts):
+            own = [i for i, (_, c) in enumerate(places) if c == concept]
+            upstream = None
+            if entry.upstream is not None:
+                upstream = [_upstream(paths[entry.upstream][places[i][0].index, concept]) for i in own]
+            with_validation = [
+                replace(
+                    problems[i],
+                    seed=derive_seed(job.seed, *key, name, entry.name, places[i][0].index),
+                    validation=validation_rows(job.dataset, job.collection, labels[concept], places[i][0]),
+                )
+                for i in own
+            ]
+            fitted = entry.probe.fit(training.rows, with_validation, upstream)
+            for i, path in zip(own, fitted, strict=True):
+                chosen[places[i][0].index, concept] = _validate(job, training, problems[i], places[i], path)
+            advance(len(own), f"{name} · {entry.name}")
+        paths[entry.name] = chosen
+
+        labelled = [
+            {label: [k.fit for k in kept] for label, kept in _labels(job, chosen, concept).items()}
+            for concept in range(len(job.dataset.concepts))
+        ]
+        final_paths[entry.name] = entry.probe.fit(
+            training.rows,
+            [
+                replace(problem, finals=labelled[concept], seed=derive_seed(job.seed, *key, entry.name, "final"))
+                for concept, problem in enumerate(final_problems)
+            ],
+            None if entry.upstream is None else final_paths[entry.upstream],
+        )
+        finals[entry.name] = {}
+        for concept, path in enumerate(final_paths[entry.name]):
+            finals[entry.name][concept] = {}
+            for label, kept in _labels(job, chosen, concept).items():
+                fit = next(fit for fit in path.fits if fit.details.get("label") == label)
+                scale = _scale(training, final_problems[concept], [fit.scorer])
+                # The folds' thresholds agree in units of their own negatives, not in margins.
+                in_units = float(np.median([(k.threshold - k.mean) / k.deviation for k in kept]))
+                threshold = in_units * float(scale.deviation[0]) + float(scale.mean[0])
+                finals[entry.name][concept][label] = (fit, threshold)
+    return JobOutput(paths, finals, rows)
+
+
+def _problems(
+    job: JobInput, training: TrainingRows, places: Sequence[tuple[NDArray[np.int64], int, int]]
+) -> list[Problem]:
+    """A problem for each (training groups, fold, concept), their columns' moments from one pass over the rows."""
+    members = np.stack([training.training(concept, groups) for groups, _, concept in places])
+    means, scales = training_moments(training.rows.chunks(), members, training.rows.shape[1])
+    return [
+        Problem(
+            training.y[concept],
+            training.weights(concept, groups),
+            mean,
+            scale,
+            derive_seed(job.seed, job.backbone, job.layer, job.repeat, job.dataset.concepts[concept], fold),
+        )
+        for (groups, fold, concept), mean, scale in zip(places, means, scales, strict=True)
+    ]
+
+
+def _upstream(path: FoldPath) -> Path:
+    return Path(tuple(kept.fit for kept in path.kept), path.chosen)
+
+
+def _scale(training: TrainingRows, problem: Problem, scorers: Sequence[Scorer]) -> MarginScale:
+    """Mean and deviation of each scorer's margins over the problem's training negatives."""
+    negatives = np.flatnonzero((problem.weights > 0) & (problem.y == 0))
+    rows = training.rows.numpy()
+    margins = [evaluate_scorers(scorers, rows[negatives[i : i + 16384]]) for i in range(0, len(negatives), 16384)]
+    return margin_scale(np.concatenate(margins, axis=1), np.zeros(len(negatives), dtype=np.int8))
+
+
+def _validate(job: JobInput, training: TrainingRows, problem: Problem, place: tuple[Fold, int], path: Path) -> FoldPath:
+    """Scores a path on its fold's validation, at natural prevalence on the reference grid, and chooses."""
+    fold, concept = place
+    scorers = [fit.scorer for fit in path.fits]
+    cuts = np.flatnonzero(np.isin([cut.group for cut in job.dataset.cuts], fold.validation))
+    margins, truth = [], []
+    for cells, maps in score_maps(job.dataset, job.collection, scorers, cuts.tolist()):
+        labels = job.cells.labels[concept, cells]
+        kept = labels != VOID
+        margins.append(maps[:, kept])
+        truth.append(labels[kept] == POSITIVE)
+    scores, positive = np.concatenate(margins, axis=1), np.concatenate(truth)
+    precisions = np.array([average_precision(row, positive) for row in scores])
+    sizes = [len(fit.support) for fit in path.fits]
+    ridges = [fit.ridge for fit in path.fits]
+    best = list(best_of_rungs([fit.rung for fit in path.fits], precisions, sizes, ridges).values())
+    scale = _scale(training, problem, [scorers[i] for i in best])
+    kept_fits = tuple(
+        KeptFit(
+            path.fits[i],
+            float(precisions[i]),
+            best_f1_threshold(scores[i], positive)[0],
+            float(scale.mean[place]),
+            float(scale.deviation[place]),
+        )
+        for place, i in enumerate(best)
+    )
+    return FoldPath(kept_fits, best_fit(precisions[best], [sizes[i] for i in best], [ridges[i] for i in best]))
+
+
+def _labels(job: JobInput, chosen: Mapping[tuple[int, int], FoldPath], concept: int) -> dict[str, list[KeptFit]]:
+    """What is handed to a user, as the fits that the folds chose for it: ``chosen``; where there is a full probe also
+    ``full``, and ``k90``, ``k95``, ``k99``: in each fold the smallest k that reaches that share on validation."""
+    folds = [chosen[fold.index, concept] for fold in job.folds]
+    labels = {"chosen": [path.kept[path.chosen] for path in folds]}
+    if all(path.at(FULL) is not None for path in folds):
+        labels["full"] = [_at(path, FULL) for path in folds]
+        for share in SHARES:
+            labels[f"k{share * 100:.0f}"] = [_smallest(path, share) for path in folds]
+    return labels
+
+
+def _at(path: FoldPath, rung: int | str) -> KeptFit:
+    kept = path.at(rung)
+    assert kept is not None  # the caller has looked
+    return kept
+
+
+def _smallest(path: FoldPath, share: float) -> KeptFit:
+    """The fit with the fewest channels that reaches the share of the full probe's AP on validation."""
+    sizes = [len(kept.fit.support) for kept in path.kept]
+    precisions = np.array([kept.average_precision for kept in path.kept])
+    size = smallest_reaching(sizes, precisions, _at(path, FULL).average_precision, share)
+    return next(kept for kept in path.kept if len(kept.fit.support) == size)

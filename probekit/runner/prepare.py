@@ -1,0 +1,149 @@
+"""Everything that can be known to be wrong before the first forward pass: files, layers, parameters, folds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+
+from probekit.api import NEGATIVE, POSITIVE, Issue, LabelSource, ParameterError, ProbekitError
+from probekit.plan.networks import Network, build_networks
+from probekit.plan.units import Job, build_jobs, check_widths
+from probekit.plugins import PluginError
+from probekit.runner.dataset import Dataset
+from probekit.runner.hardware import resolve_device
+from probekit.runner.job import ProbeEntry
+from probekit.sampling.splits import Fold, group_kfold, holdout, missing_classes
+from probekit.spec.models import GroupKFold
+from probekit.spec.resolved import Resolved
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment whose every part was found sound before the first forward pass."""
+
+    resolved: Resolved
+    source: LabelSource
+    networks: tuple[Network, ...]
+    probes: tuple[ProbeEntry, ...]
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(resolved: Resolved) -> Prepared:
+    """Everything that can be known to be wrong without reading weights or decoding an image, found at once.
+
+    Raises:
+        ProbekitError: all of it.
+    """
+    issues: list[Issue] = []
+    source: LabelSource | None = None
+    networks: tuple[Network, ...] = ()
+    try:
+        source = build_source(resolved)
+        issues += source.check()
+    except ProbekitError as error:
+        issues += error.issues
+    try:
+        networks = build_networks(with_devices(resolved))
+    except ProbekitError as error:
+        issues += error.issues
+    probes: tuple[ProbeEntry, ...] = ()
+    notes: list[str] = []
+    try:
+        probes = build_probes(resolved)
+        if networks:
+            notes = check_widths(resolved, {entry.name: entry.probe for entry in probes}, networks)
+    except ProbekitError as error:
+        issues += error.issues
+    if issues or source is None:
+        raise ProbekitError(issues)
+    jobs = build_jobs(networks, resolved.experiment.repeats)
+    return Prepared(resolved, source, networks, probes, jobs, tuple(notes))
+
+
+def build_source(resolved: Resolved) -> LabelSource:
+    """Constructs the label source.
+
+    Raises:
+        ProbekitError: it cannot be made of its parameters.
+    """
+    data = resolved.data
+    cache = resolved.store / "labels" / data.plugin.qualified.replace("/", "-")
+    try:
+        source: LabelSource = data.plugin.load()(data.parameters, cache=cache, seed=resolved.experiment.seed)
+    except ParameterError as error:
+        raise ProbekitError([resolved.locate(data.section, error)]) from None
+    except PluginError as error:
+        raise ProbekitError([resolved.at((*data.section, "use"), str(error))]) from None
+    return source
+
+
+def build_probes(resolved: Resolved) -> tuple[ProbeEntry, ...]:
+    """Constructs the probe families, upstream before downstream.
+
+    Raises:
+        ProbekitError: all that is wrong with their parameters.
+    """
+    device = resolve_device(resolved.experiment.device, str(resolved.at(("device",), "").where))
+    entries, issues = [], []
+    for name, use in resolved.probes.items():
+        try:
+            entries.append(ProbeEntry(name, use.plugin.load()(use.parameters, device=device), use.upstream))
+        except ParameterError as error:
+            issues.append(resolved.locate(use.section, error))
+        except PluginError as error:
+            issues.append(resolved.at((*use.section, "use"), str(error)))
+    if issues:
+        raise ProbekitError(issues)
+    return tuple(entries)
+
+
+def with_devices(resolved: Resolved) -> Resolved:
+    """The same, every backbone's device resolved: ``auto`` is what this machine has."""
+
+    def resolve(section: tuple[str | int, ...], name: str) -> str:
+        return resolve_device(name, resolved.at((*section, "device"), "").where)
+
+    return replace(
+        resolved,
+        backbones={n: replace(u, device=resolve(u.section, u.device)) for n, u in resolved.backbones.items()},
+        controls={n: replace(u, device=resolve(u.section, u.device)) for n, u in resolved.controls.items()},
+    )
+
+
+def build_folds(resolved: Resolved, dataset: Dataset) -> tuple[tuple[Fold, ...], ...]:
+    """The folds of every repeat.
+
+    Raises:
+        ProbekitError: a class is missing in some part of some fold, for every concept that lacks it.
+    """
+    experiment = resolved.experiment
+    split = experiment.split
+    positives, negatives = dataset.cells_by_group(POSITIVE), dataset.cells_by_group(NEGATIVE)
+    repeats = []
+    issues: list[Issue] = []
+    for repeat in range(experiment.repeats):
+        folds: tuple[Fold, ...]
+        counts = dataset.groups, positives, negatives
+        if isinstance(split, GroupKFold):
+            folds = group_kfold(
+                *counts, folds=split.folds, validation=split.validation, seed=experiment.seed, repeat=repeat
+            )
+        else:
+            folds = holdout(*counts, test=split.test, validation=split.validation, seed=experiment.seed, repeat=repeat)
+        repeats.append(folds)
+        where = resolved.at(("split",), "").where
+        issues += missing_classes(folds, positives, negatives, dataset.concepts, where=where)
+        if issues:
+            raise ProbekitError(issues)
+    return tuple(repeats)
+
+
+def data_digest(source: LabelSource) -> str:
+    """One digest over every image, its group and its masks."""
+    digest = hashlib.sha256()
+    for image in source.images():
+        masks = [source.mask_digest(image, concept) for concept in source.concepts]
+        digest.update(json.dumps([image.id, image.group, image.outer, image.digest, masks]).encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,103 @@
+"""What ``run.json`` says of a run: its labels, its networks, what should give its reader pause."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from probekit.api import POSITIVE, VOID, WeightsInfo
+from probekit.plan.networks import Network
+from probekit.runner.dataset import Dataset
+from probekit.runner.prepare import Prepared
+from probekit.runner.scoring import ReferenceCells
+
+
+def headline(prepared: Prepared, dataset: Dataset, units: int) -> str:
+    """What the run consists of, as a line for people."""
+    experiment = prepared.resolved.experiment
+    images = len({cut.image.id for cut in dataset.cuts})
+    models = sum(not network.control for network in prepared.networks)
+    controls = len(prepared.networks) - models
+    return (
+        f"{experiment.name} · {images} images, {len(dataset.groups)} groups · {len(dataset.concepts)} concepts · "
+        f"{models} backbones, {controls} controls · {units} units in {len(prepared.jobs)} jobs"
+    )
+
+
+def concept_line(name: str, dataset: Dataset, concept: int) -> str:
+    """What there is of a concept, as a line for people."""
+    count = dataset.count(concept)
+    judged = count.cells + count.between
+    return (
+        f"{name:<10} positive cells {100 * count.positives / max(count.cells, 1):.1f} %  in "
+        f"{count.groups_with_positives} groups    void {100 * count.between / max(judged, 1):.1f} %"
+    )
+
+
+def circular_labels(prepared: Prepared) -> list[str]:
+    """Warns where a model is probed with labels that a model of its family made."""
+    family = prepared.source.provenance.family
+    if prepared.source.provenance.made_by != "model" or family is None:
+        return []
+    return [
+        f"{network.name}: its labels were made by a model of its own family ({family}): its scores are circular"
+        for network in prepared.networks
+        if network.kind == "model" and network.backbone.family == family
+    ]
+
+
+def describe_network(network: Network, weights: WeightsInfo) -> dict[str, Any]:
+    """A network, with all that is needed to make its features again."""
+    return {
+        "kind": network.kind,
+        "control": network.control,
+        "of": network.of,
+        "plugin": network.plugin.qualified,
+        "adapter_version": network.plugin.descriptor.version,
+        "family": network.backbone.family,
+        "weights": {"kind": weights.kind, "digest": weights.digest, "source": weights.source},
+        "preprocessing": json.loads(json.dumps(dict(network.backbone.preprocessing))),
+        "device": network.device,
+        "dtype": network.dtype,
+        "layers": {
+            name: {"channels": tap.channels, "stride": list(tap.stride), "kind": tap.kind}
+            for name, tap in network.taps.items()
+        },
+    }
+
+
+def run_record(
+    prepared: Prepared, dataset: Dataset, cells: ReferenceCells, described: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``run.json`` says of a finished run."""
+    provenance = dataset.source.provenance
+    return {
+        "name": prepared.resolved.experiment.name,
+        "repeats": prepared.resolved.experiment.repeats,
+        "concepts": list(dataset.concepts),
+        "labels": {
+            name: {
+                "cells": count.cells,
+                "positives": count.positives,
+                "between": count.between,
+                "unlabelled": count.unlabelled,
+                "groups_with_positives": count.groups_with_positives,
+                "scored_cells": int((cells.labels[concept] != VOID).sum()),
+                "scored_positives": int((cells.labels[concept] == POSITIVE).sum()),
+            }
+            for concept, name in enumerate(dataset.concepts)
+            for count in [dataset.count(concept)]
+        },
+        "label_provenance": {
+            "made_by": provenance.made_by,
+            "family": provenance.family,
+            "detail": provenance.detail,
+        },
+        "images": sorted({cut.image.id for cut in dataset.cuts}),
+        "groups": list(dataset.groups),
+        "skipped": dict(dataset.skipped),
+        "reference_cells": cells.digest,
+        "backbones": dict(described),
+        "probes": [entry.name for entry in prepared.probes],
+    }

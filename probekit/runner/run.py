@@ -1,0 +1,83 @@
+"""A finished run, read from its folder; neither the plugins nor the models that made it are needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probekit.api.errors import Issue, ProbekitError
+from probekit.runner.folder import display, read_state
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """What a run found, as data frames; ``docs/reference/results.md`` describes every column.
+
+    Attributes:
+        path: the run's folder.
+        info: ``run.json``: environment, digests, label counts, warnings, what each backbone was.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+        self.path = path
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"Run({display(self.path)!r})"
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """One row a point: a rung of a path, its fits pooled over the folds."""
+        return self.table("points")
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """One row a score of a point (long form)."""
+        return self.table("results")
+
+    @cached_property
+    def fits(self) -> pd.DataFrame:
+        """One row a fit: each fold's of each rung, and the final fits (fold -1)."""
+        return self.table("fits")
+
+    @cached_property
+    def channels(self) -> pd.DataFrame:
+        """One row a channel of a final fit, by rank."""
+        return self.table("channels")
+
+    @cached_property
+    def k_at_tau(self) -> pd.DataFrame:
+        """One row a refit curve and share: the fewest channels that reach the share of the full probe's score."""
+        return self.table("k_at_tau")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by its file's stem.
+
+        Raises:
+            ProbekitError: the run has no such table.
+        """
+        import pandas as pd
+
+        path = self.path / f"{name}.parquet"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in self.path.glob("*.parquet")))
+            raise ProbekitError([Issue(display(path), f"is missing; the run has {known}")])
+        return pd.read_parquet(path)
+
+
+def load(path: str | Path) -> Run:
+    """Opens a finished run.
+
+    Raises:
+        ProbekitError: there is no run, or it is not finished.
+    """
+    path = Path(path)
+    info = read_state(path) if path.is_dir() else None
+    if info is None:
+        raise ProbekitError([Issue(display(path), "holds no run (no run.json)")])
+    if not info.get("complete"):
+        raise ProbekitError([Issue(display(path), "is not finished: `probekit run` with its spec goes on")])
+    return Run(path, info)

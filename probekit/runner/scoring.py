@@ -1,0 +1,69 @@
+"""Score maps of many scorers over the images of a fold, on the reference grid."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probekit.api import VOID, Scorer
+from probekit.evaluate.scorer import evaluate_scorers
+from probekit.features.store import Collection
+from probekit.geometry.reference import Resampler
+from probekit.runner.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class ReferenceCells:
+    """The cells on which all models of a run are scored.
+
+    Attributes:
+        labels: (concepts, cells) int8, void where a model of the run has no valid cell.
+        group: (cells,).
+    """
+
+    labels: NDArray[np.int8]
+    group: NDArray[np.int32]
+
+    @property
+    def digest(self) -> str:
+        """Of the labels of all cells: two models are compared on the same ones."""
+        return f"sha256:{hashlib.sha256(self.labels.tobytes()).hexdigest()}"
+
+
+def common_cells(dataset: Dataset, collections: Iterable[Collection]) -> ReferenceCells:
+    """The reference cells whose points are valid in every model, with their labels."""
+    labels = np.stack([dataset.flat_labels(concept) for concept in range(len(dataset.concepts))])
+    for collection in collections:
+        for place in range(len(dataset.cuts)):
+            valid = resampler(dataset, collection, place).valid.ravel()
+            start, stop = dataset.offsets[place], dataset.offsets[place + 1]
+            labels[:, start:stop][:, ~valid] = VOID
+    return ReferenceCells(labels, dataset.cell_groups)
+
+
+def resampler(dataset: Dataset, collection: Collection, place: int) -> Resampler:
+    """From a layer's own grid to the reference grid, for one cut."""
+    cut = dataset.cuts[place]
+    return Resampler(collection.grid(cut.key), cut.reference, cut.image.height, cut.image.width)
+
+
+def score_maps(
+    dataset: Dataset, collection: Collection, scorers: Sequence[Scorer], places: Iterable[int]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Scores of every reference cell of the given cuts.
+
+    Yields:
+        For each cut the place of its cells in the flat order, and the margins (scorers, cells), float32.
+    """
+    for place in places:
+        values, grid = collection.read(dataset.cuts[place].key)
+        margins = evaluate_scorers(scorers, values).reshape(len(scorers), grid.rows, grid.columns)
+        maps = resampler(dataset, collection, place)(margins)
+        yield (
+            slice(int(dataset.offsets[place]), int(dataset.offsets[place + 1])),
+            maps.reshape(len(scorers), -1).astype(np.float32, copy=False),
+        )

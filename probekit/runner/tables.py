@@ -1,0 +1,129 @@
+"""The tables of a run: their columns, and how they are written so that two runs of one spec are equal byte for byte."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probekit.runner.folder import write_atomically
+
+SCHEMA_VERSION = 1
+
+_IDENTITY = [
+    ("backbone", pa.string()),
+    ("layer", pa.string()),
+    ("concept", pa.string()),
+    ("probe", pa.string()),
+    ("repeat", pa.int32()),
+    ("condition", pa.string()),
+]
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "points": pa.schema(
+        [
+            ("point_id", pa.string()),
+            *_IDENTITY,
+            ("rung", pa.string()),
+            ("lambda_ratio", pa.float64()),
+            ("k", pa.int32()),
+            ("n_channels", pa.float64()),
+        ]
+    ),
+    "results": pa.schema(
+        [
+            ("point_id", pa.string()),
+            ("split", pa.string()),
+            ("sampling", pa.string()),
+            ("grid", pa.string()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("lo", pa.float64()),
+            ("hi", pa.float64()),
+            ("n_groups", pa.int32()),
+        ]
+    ),
+    "fits": pa.schema(
+        [
+            ("fit_id", pa.string()),
+            ("point_id", pa.string()),
+            ("fold", pa.int32()),
+            ("label", pa.string()),
+            ("lambda", pa.float64()),
+            ("lambda_ratio", pa.float64()),
+            ("C", pa.float64()),
+            ("ridge", pa.float64()),
+            ("epochs", pa.int32()),
+            ("n_channels", pa.int32()),
+            ("chosen", pa.bool_()),
+            ("validation_ap", pa.float64()),
+            ("threshold", pa.float64()),
+            ("gap", pa.float64()),
+            ("certified", pa.bool_()),
+            ("iterations", pa.int32()),
+            ("rows", pa.int32()),
+            ("details", pa.string()),
+        ]
+    ),
+    "channels": pa.schema(
+        [
+            ("fit_id", pa.string()),
+            ("channel", pa.int32()),
+            ("rank", pa.int32()),
+            ("coefficient", pa.float64()),
+            ("weight", pa.float64()),
+            ("folds", pa.float64()),
+        ]
+    ),
+    "k_at_tau": pa.schema(
+        [
+            *_IDENTITY,
+            ("tau", pa.float64()),
+            ("k", pa.int32()),
+            ("k_validation", pa.int32()),
+            ("full", pa.float64()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "groups": pa.schema(
+        [
+            ("point_id", pa.string()),
+            ("group", pa.string()),
+            ("tp", pa.int64()),
+            ("fp", pa.int64()),
+            ("fn", pa.int64()),
+            ("tn", pa.int64()),
+            ("loss_negatives", pa.float64()),
+            ("loss_positives", pa.float64()),
+            ("positives", pa.list_(pa.int32())),
+            ("negatives", pa.list_(pa.int32())),
+        ]
+    ),
+    "histograms": pa.schema(
+        [("point_id", pa.string()), ("edges", pa.list_(pa.float32())), ("tied", pa.list_(pa.bool_()))]
+    ),
+    "timings": pa.schema([("stage", pa.string()), ("what", pa.string()), ("seconds", pa.float64())]),
+}
+"""Every table by name; ``docs/reference/results.md`` describes each column, which a test holds to be so."""
+
+
+def write_table(path: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows (a value a column; absent means null) as ``path/name.parquet``, whole or not at all."""
+    write_arrow(path / f"{name}.parquet", pa.Table.from_pylist(list(rows), schema=SCHEMAS[name]))
+
+
+def write_arrow(path: Path, table: pa.Table) -> None:
+    """Writes an Arrow table atomically, with settings that are fixed."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", version="2.6", store_schema=False)
+    write_atomically(path, buffer.getvalue())
+
+
+def join_tables(parts: Iterable[Path], path: Path, name: str) -> None:
+    """Joins the parts' tables of one name, in the order given, into ``path/name.parquet``."""
+    tables = [pq.read_table(part / f"{name}.parquet", schema=SCHEMAS[name]) for part in parts]
+    write_arrow(path / f"{name}.parquet", pa.concat_tables(tables) if tables else SCHEMAS[name].empty_table())
