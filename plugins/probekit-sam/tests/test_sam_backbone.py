@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +26,15 @@ from probekit.testing.backbones import BackboneContract, build, photograph, run
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 4, "global_attn_indexes": [1, 3], "image_size": 256}
 CPU = torch.device("cpu")
 PLUGIN = probekit_backbones()[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more, and threads that wait for each other on a busy machine cost much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class TestSam(BackboneContract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -27,6 +28,15 @@ CPU = torch.device("cpu")
 MODELS = get_args(Model)
 RESNET, MOBILE = "fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"
 SIDE, LARGE, SHORT = 192, 384, 97
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more, and threads that wait for each other on a busy machine cost much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def strided(stride: int, side: int = SIDE) -> tuple[float, float]:

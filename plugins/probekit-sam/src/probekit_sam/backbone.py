@@ -13,8 +13,9 @@ from PIL import Image
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from probekit.api import Batch, FeatureMap, InputGeometry, Layer, Prepared, WeightsInfo, read_taps
-from probekit_sam.networks import NECK, PIXEL_MEAN, PIXEL_STD, find_weights, load_encoder
+from probekit_sam.networks import NECK, PIXEL_MEAN, PIXEL_STD, load_encoder
 from probekit_sam.parameters import PATCH, SamParameters
+from probekit_sam.weights import weights_file, weights_info
 
 
 class Sam:
@@ -56,7 +57,7 @@ class Sam:
 
     def weights(self) -> WeightsInfo:
         """Finds the weights; a file that cannot serve any layer is refused here, before anything runs."""
-        info, path = find_weights(self._parameters, self._seed)
+        info, path = weights_info(self._parameters, self._seed), weights_file(self._parameters)
         if info.kind == "file":
             load_encoder(self._parameters, path, self._seed, 1, neck=False, dry=True)
         return info
@@ -69,8 +70,7 @@ class Sam:
         """Builds the blocks up to the last of ``layers``; the neck needs them all."""
         neck = "neck" in layers
         depth = self._parameters.sizes.depth if neck else 1 + max(int(name.split(".")[1]) for name in layers)
-        _, path = find_weights(self._parameters, self._seed)
-        network = load_encoder(self._parameters, path, self._seed, depth, neck=neck)
+        network = load_encoder(self._parameters, weights_file(self._parameters), self._seed, depth, neck=neck)
         self._network = network.to(device=device, dtype=dtype)
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:

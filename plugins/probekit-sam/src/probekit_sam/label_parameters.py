@@ -36,9 +36,7 @@ class Rule(Parameters):
 
     area: Span | None = Field(default=None, description="pixels of the photograph")
     share: Span | None = Field(default=None, description="area as a share of the photograph, 0 to 1")
-    roundness: Span | None = Field(
-        default=None, description="4 pi area / perimeter^2; 1 for a disc, about .79 for a square"
-    )
+    roundness: Span | None = Field(default=None, description="4 pi area / perimeter^2; 1 for a disc, .87 for a square")
     stability: Span | None = Field(default=None, description="the generator's stability score, 0 to 1")
     predicted_iou: Span | None = Field(default=None, description="the model's own estimate of a mask's quality")
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-from probekit.api import WeightsInfo
-from probekit.api.checkpoints import check_keys, fetch, file_digest, random_digest, read_state_dict, seeded
-from probekit_sam.parameters import PATCH, PUBLISHED, SamParameters
+from probekit.api.checkpoints import check_keys, read_state_dict, seeded
+from probekit_sam.parameters import PATCH, SamParameters
 
 NECK = 256
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -35,19 +34,6 @@ def encoder(parameters: SamParameters, depth: int) -> torch.nn.Module:
         global_attn_indexes=sizes.global_attn_indexes,
     )
     return network
-
-
-def find_weights(parameters: SamParameters, seed: int) -> tuple[WeightsInfo, Path | None]:
-    """Where the weights come from, and the file that holds them (none for random ones); downloads what is missing."""
-    if parameters.weights == "random":
-        digest = random_digest(seed, "segment-anything")
-        return WeightsInfo("random", digest, f"{parameters.model}, random"), None
-    if isinstance(parameters.weights, Path):
-        path = parameters.weights
-        return WeightsInfo("file", file_digest(path), path.name), path
-    published = PUBLISHED[parameters.model]
-    path = fetch(published.url, published.sha256)
-    return WeightsInfo("pretrained", f"sha256:{published.sha256}", published.url), path
 
 
 def load_encoder(
