@@ -165,7 +165,8 @@ class Plugins:
             raise PluginError(f"{name!r} is a {' and a '.join(others)}, not a {kind}")
         known = {p.descriptor.name for p in offered} | ({p.qualified for p in offered} if distribution else set())
         near = nearest(str(name), known)
-        aside = "".join(f"; {failure}" for failure in self.failures)
+        failed = ", ".join(f"{failure.name} (from {failure.distribution})" for failure in self.failures)
+        aside = f"; failed to load: {failed}" if failed else ""
         raise PluginError(f"no plugin named {str(name)!r}{near} (probekit plugins lists them){aside}")
 
 

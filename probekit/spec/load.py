@@ -92,6 +92,10 @@ class _Loading:
         assert parameters is not None  # or there is an issue, and this is not reached
         return plugin, parameters
 
+    def _section(self, key: str) -> dict[str, Any]:
+        given = self.raw.get(key)
+        return given if isinstance(given, dict) else {}
+
     def _wrong(self, path: Key, what: str, *, of_key: bool = False) -> None:
         place = self.document.of_key(path) if of_key else self.document.of_value(path)
         self.issues.add(place, path, what)
@@ -127,8 +131,7 @@ class _Loading:
         """Looks every plugin up and validates what stands under ``with``, whatever else is wrong."""
         self._entry(("data",), self.raw.get("data"), self.plugins.label_source)
         for key, find in (("backbones", self.plugins.backbone), ("probes", self.plugins.probe)):
-            section = self.raw.get(key)
-            for name, entry in section.items() if isinstance(section, Mapping) else ():
+            for name, entry in self._section(key).items():
                 self._entry((key, name), entry, find)
 
     def _entry(self, section: Key, entry: Any, find: Callable[[str], Plugin[Any]]) -> None:
@@ -151,6 +154,10 @@ class _Loading:
                 for fault in faults(error, model, given):
                     self._wrong((*section, "with", *fault.path), fault.what, of_key=fault.of_key)
         self.found[section] = plugin, parameters
+        descriptor = plugin.descriptor
+        if isinstance(descriptor, BackbonePlugin) and not (entry.get("layers", []) != [] or descriptor.default_layers):
+            what = f"name at least one; 'probekit plugins {descriptor.name}' says which there are"
+            self._wrong((*section, "layers"), what, of_key=True)
 
     def _backbones(self, experiment: Experiment) -> dict[str, BackboneUse]:
         uses = {}
@@ -160,9 +167,6 @@ class _Loading:
             if plugin is None:
                 continue
             layers = entry.layers or plugin.descriptor.default_layers
-            if not layers:
-                lists = f"'probekit plugins {plugin.descriptor.name}' says which there are"
-                self._wrong((*section, "layers"), f"name at least one; {lists}", of_key=True)
             if parameters is not None:
                 uses[name] = BackboneUse(
                     name, section, plugin, parameters, layers, entry.device or experiment.device,
@@ -173,10 +177,11 @@ class _Loading:
     def _controls(self) -> dict[str, tuple[Key, Plugin[BackbonePlugin], Parameters]]:
         """The control plugins that ``controls`` names."""
         named: dict[str, tuple[Key, Plugin[BackbonePlugin], Parameters]] = {}
-        controls = self.raw.get("controls")
-        for i, name in enumerate(controls if isinstance(controls, list) else ()):
+        given = self.raw.get("controls")
+        controls: list[Any] = given if isinstance(given, list) else []
+        for i, name in enumerate(controls):
             section: Key = ("controls", i)
-            if not isinstance(name, str) or name == TWINS:
+            if not isinstance(name, str) or name == TWINS or name in controls[:i]:  # the model reports what repeats
                 continue
             try:
                 plugin = self.plugins.backbone(str(name))
@@ -195,7 +200,7 @@ class _Loading:
                     self._wrong(section, f"{str(name)!r} has no default layers: name it under backbones, with layers")
                 elif bare in named:
                     self._wrong(section, f"a second control {bare!r}: keep one of them")
-                elif isinstance(self.raw.get("backbones"), dict) and bare in self.raw["backbones"]:
+                elif bare in self._section("backbones"):
                     self._wrong(section, f"an entry under backbones has the name {bare!r} too: rename that one")
                 else:
                     named[bare] = section, plugin, parameters
@@ -206,19 +211,23 @@ class _Loading:
 
     def _upstreams(self) -> dict[str, str | None]:
         """Which probe each probe builds on; wrong names and circles are reported."""
-        probes = self.raw.get("probes")
-        names = list(probes) if isinstance(probes, dict) else []
+        probes = self._section("probes")
+        names = list(probes)
         upstreams: dict[str, str | None] = {}
         paths: dict[str, Key] = {}
         for name in names:
             plugin, parameters = self.found.get(("probes", name), (None, None))
             key = plugin.descriptor.upstream if plugin is not None else None
-            upstream = getattr(parameters, key) if key is not None and parameters is not None else None
-            upstreams[name] = upstream
-            if plugin is None or key is None or upstream is None:
+            upstreams[name] = None
+            if plugin is None or key is None:
                 continue
             alias = plugin.descriptor.parameters.model_fields[key].alias or key
+            given = (probes[name].get("with") or {}) if parameters is None else {alias: getattr(parameters, key)}
+            upstream = given.get(alias) if isinstance(given, dict) else None
+            if not isinstance(upstream, str):
+                continue
             paths[name] = ("probes", name, "with", alias)
+            upstreams[name] = upstream
             if upstream not in names:
                 others = [other for other in names if other != name]
                 hint = nearest(str(upstream), others) or f"; there are: {', '.join(others) or 'no others'}"

@@ -139,14 +139,14 @@ def _fault(errors: list[_Error], model: type[BaseModel], data: Any) -> Fault:
     expected = [_expected(error.details) for error in errors]
     if None in expected:
         return Fault(one.path, f"{one.details['msg']}, given {describe(given)}", one.of_key)
-    words = list(dict.fromkeys(word for word in expected if word))
+    words = list(dict.fromkeys(word for words in expected for word in words or ()))
     if one.details["type"] == "union_tag_invalid":
         tag = one.details["ctx"]
         key, given = tag["discriminator"].strip("'"), tag["tag"]
         return Fault((*one.path, key), f"expected {listed(tag['expected_tags'].split(', '))}, given {given!r}")
     if one.details["type"].startswith("too_") and not given:
         return Fault(one.path, "is empty: name at least one")
-    options = [option for word in words for option in re.findall("'([^']*)'", word)]
+    options = [word.strip("'") for word in words if word.startswith("'")]
     hint = nearest(given, options) if isinstance(given, str) else ""
     if not hint and isinstance(given, str) and set(words) <= {"a whole number", "a number", "true or false"}:
         hint = ": leave the quotes out" if re.fullmatch(r"[-+.0-9eE]+|true|false", given) else ""
@@ -155,9 +155,13 @@ def _fault(errors: list[_Error], model: type[BaseModel], data: Any) -> Fault:
     return Fault(one.path, f"expected {listed(words)}, given {describe(given)}{hint}", one.of_key)
 
 
-def _expected(details: ErrorDetails) -> str | None:
+def _expected(details: ErrorDetails) -> list[str] | None:
+    """What would have been right, in words; none where pydantic's own message has to do."""
     template = _EXPECTED.get(details["type"])
-    return None if template is None else template.format(**details.get("ctx", {}))
+    if template is None:
+        return None
+    text = template.format(**details.get("ctx", {}))
+    return re.findall("'[^']*'", text) or [text] if details["type"] in ("literal_error", "enum") else [text]
 
 
 def unknown_key(key: str, known: Sequence[str]) -> str:

@@ -74,8 +74,9 @@ class Issues:
 
 
 def issue(place: Place, path: Key, what: str) -> Issue:
-    """One line: the place, the dotted key, what is wrong."""
-    return Issue(str(place), f"{dotted(path)}: {what}" if path else what)
+    """One line, whatever the user's text holds: the place, the dotted key, what is wrong."""
+    text = f"{dotted(path)}: {what}" if path else what
+    return Issue(str(place), "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 
 def dotted(path: Key) -> str:

@@ -21,7 +21,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from probekit.api import Issue, ProbekitError, SpecString
-from probekit.spec.places import Document, Issues, Key, Place, dotted
+from probekit.spec.places import Document, Issues, Key, Place, dotted, issue
 
 MAX_BYTES = 1 << 20
 """No spec is larger; what is, is another file (a photograph, a checkpoint) named by mistake."""
@@ -49,7 +49,7 @@ for _tag, _pattern, _first in (
 
 
 class _Loader(Reader, Scanner, Parser, Composer, SpecResolver):
-    """Composes nodes; notes tags, which :class:`SpecResolver` never gives to a node that carries none."""
+    """Composes nodes; notes the tags that stand in the text, and takes none of them."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -64,6 +64,7 @@ class _Loader(Reader, Scanner, Parser, Composer, SpecResolver):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             self.tagged.append((event.start_mark, event.tag))
+            event.tag = None
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
@@ -141,7 +142,7 @@ class _Reading:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = self._place(mark.line, mark.column) if mark else self.at
-            raise self._fatal(place, _explain(error, loader)) from None
+            raise self._fatal(place, _explain(error, self.at.line is not None)) from None
         except (ValueError, OverflowError, IndexError):  # PyYAML on escapes and directives beyond its range
             raise self._fatal(
                 self._place(loader.line, loader.column), "is not YAML: an escape or directive is out of range"
@@ -163,7 +164,7 @@ class _Reading:
 
     @staticmethod
     def _fatal(place: Place, what: str) -> ProbekitError:
-        return ProbekitError([Issue(str(place), what)])
+        return ProbekitError([issue(place, (), what)])
 
     def _value(self, node: yaml.Node, path: Key, above: tuple[yaml.Node, ...]) -> Any:
         place = self._of(node)
@@ -248,12 +249,18 @@ class _Reading:
             return number
         if node.tag == _FLOAT:
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        return SpecString(text if self._storable(node, path) else "", self.base)
+        return SpecString(node.value if self._storable(node, path) else "", self.base)
 
     def _storable(self, node: yaml.Node, path: Key) -> bool:
-        """No NUL and no half of a surrogate pair (both can be escaped): neither can be printed nor name a file."""
-        if re.search("[\x00\ud800-\udfff]", node.value) is None:
-            return True
+        """No NUL and no half of a surrogate pair: neither can be printed nor name a file. Whole pairs, as JSON escapes
+        them, are joined."""
+        try:
+            node.value = node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            pass
+        else:
+            if "\0" not in node.value:
+                return True
         self.issues.add(self._of(node), path, "text with a NUL or an unpaired surrogate")
         return False
 
@@ -274,13 +281,13 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _explain(error: MarkedYAMLError, loader: _Loader) -> str:
+def _explain(error: MarkedYAMLError, lines: bool) -> str:
     """PyYAML's message in the user's terms: what is wrong and what to do."""
     problem = (error.problem or error.context or "").replace("\n", " ")
-    opened = f" (opened in line {error.context_mark.line + 1})" if error.context_mark else ""
+    opened = f" (opened in line {error.context_mark.line + 1})" if error.context_mark and lines else ""
     for sign, text in (
         ("character '\\t'", "a tab: YAML is indented with spaces"),
-        ("cannot start any token", f"a value cannot start with {problem[16:-27]}: put it in quotes"),
+        ("cannot start any token", f"a value cannot start with {problem[16:19]}: put it in quotes"),
         (
             "mapping values are not allowed",
             "a ':' where no key can stand: mend the indentation, or put the value in quotes",
@@ -289,6 +296,7 @@ def _explain(error: MarkedYAMLError, loader: _Loader) -> str:
             "expected <block end>",
             f"does not fit the indentation of the block{opened.replace('opened', 'begun')}: align it",
         ),
+        ("expected the node content", f"a value is missing, or a '[' or '{{' is not closed{opened}"),
         ("expected ',' or ']'", f"a ',' or the ']' of the list is missing{opened}"),
         ("expected ',' or '}'", f"a ',' or the '}}' of the mapping is missing{opened}"),
         ("found unexpected end of stream", f"a quote is not closed{opened}"),
