@@ -36,8 +36,8 @@ class Item:
 
     Attributes:
         key: what it is called in the store (see :class:`probekit.features.store.Collection`).
-        image: the photograph's id, for messages; neighbours with the same id are decoded once.
-        open: decodes the whole photograph, (height, width, 3) RGB; called from a thread.
+        image: the photograph's id, for messages.
+        open: decodes the whole photograph, (height, width, 3) RGB; called from a thread, once for neighbouring tiles.
         tile: the window to pass through the network; none for the whole.
     """
 
@@ -45,6 +45,11 @@ class Item:
     image: str
     open: Callable[[], NDArray[np.uint8]]
     tile: Tile | None = None
+
+    @property
+    def source(self) -> str:
+        """What tiles of one photograph share."""
+        return self.key.partition("@")[0]
 
 
 @dataclass(frozen=True)
@@ -212,13 +217,13 @@ def _prepared(request: Request, items: Sequence[Item], unreadable: dict[str, str
     """Decodes and prepares ahead, a bounded number of items, in order."""
     ahead = request.batch + request.workers
     pending: deque[tuple[Item, Future[Prepared]]] = deque()
-    image, photograph = None, None
+    source, photograph = None, None
     pool = ThreadPoolExecutor(request.workers, thread_name_prefix="prepare")
     try:
         for item in [*items, *[None] * ahead]:
             if item is not None:
-                if photograph is None or item.image != image:
-                    image, photograph = item.image, _Photograph(item)
+                if photograph is None or item.source != source:
+                    source, photograph = item.source, _Photograph(item)
                 pending.append((item, pool.submit(photograph.prepare, item, request.backbone)))
                 if len(pending) <= ahead:
                     continue

@@ -174,8 +174,9 @@ class Collection:
         order = np.argsort(image, kind="stable")
         places, starts = np.unique(image[order], return_index=True)
         by_shard: dict[str, list[tuple[str, NDArray[np.intp]]]] = {}
-        for place, wanted in zip(places, np.split(order, starts[1:]), strict=True):
-            by_shard.setdefault(self._shard(images[place]).file.stem, []).append((images[place], wanted))
+        ends = [*starts, len(order)][1:]
+        for place, start, end in zip(places, starts, ends, strict=True):
+            by_shard.setdefault(self._shard(images[place]).file.stem, []).append((images[place], order[start:end]))
         for wanted_maps in by_shard.values():
             shard = self._verified(wanted_maps[0][0])
             mapped = np.memmap(shard.file, np.uint8, "r")  # dropped after each shard: resident memory stays bounded
