@@ -55,6 +55,7 @@ class Grid(Parameters):
 class Path1(Parameters):
     lambda_ratio: Grid = Grid()
     C: tuple[float, ...] | None = None
+    ratios: tuple[float, ...] | Literal["all"] | Grid = "all"
 
     @model_validator(mode="after")
     def _positive(self) -> Path1:
