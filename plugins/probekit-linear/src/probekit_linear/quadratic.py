@@ -32,8 +32,8 @@ def minimise(H: Floats, c: Floats, lam: float, w: Floats, tolerance: float, iter
     """min over u of u'Hu/2 - c.u + lam ||u||_1, from w, until no entry of the subgradient exceeds the tolerance.
 
     Active-set Newton: solve for the entries that are not zero or want to leave zero, with their signs fixed; what
-    would change sign stops at zero; halve the step until the objective falls. Where many entering entries spoil each
-    other's direction, only the most violating enters, which always descends.
+    would change sign stops at zero; halve the step until the objective falls, or go as far as the first zero, where
+    it must fall. Where entering entries spoil each other's direction, only the most violating enters, or none.
 
     Args:
         H: (k, k), positive definite.
@@ -66,14 +66,15 @@ def _descend(
         return None
     direction = -newton_step(H[np.ix_(active, active)], slope[active])
     size = lam * float(np.abs(w).sum())
-    step = 1.0
-    for _ in range(12):
+    crossing = w[active] * direction < 0
+    first = float(np.min(-w[active][crossing] / direction[crossing], initial=1.0))
+    for step in (*0.5 ** np.arange(8), first):
         trial = w.copy()
         trial[active] += step * direction
-        trial[trial * sign < 0] = 0.0
+        # what would change sign stops at zero, and so does what arrives there but for rounding
+        trial[(trial * sign < 0) | ((w != 0) & (np.abs(trial) <= 1e-14 * np.abs(w)))] = 0.0
         d = trial - w
         change = float(gradient @ d) + float(d @ (H @ d)) / 2 + lam * float(np.abs(trial).sum()) - size
         if change < 0:
             return trial
-        step /= 2
     return None
