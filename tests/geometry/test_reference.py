@@ -155,6 +155,14 @@ def test_a_sliver_without_points_is_not_valid_and_yet_finite():
     assert np.isfinite(resample(np.ones((5, 4)))).all()
 
 
+def test_only_points_inside_the_photograph_must_be_covered():
+    # The last reference cell's points are at 18, 22, 26 and, outside, 30; the native cell ends at 26.5.
+    native = Grid(1, 1, Affine(27.0, 26.5), 1, 1)
+    assert Resampler(native, reference_grid(27, 27, 16), 27, 27).valid.all()
+    native = Grid(1, 1, Affine(27.0, 25.5), 1, 1)
+    assert Resampler(native, reference_grid(27, 27, 16), 27, 27).valid.tolist() == [[True, True], [False, False]]
+
+
 def test_a_map_of_another_shape_is_refused():
     grid = reference_grid(32, 32, 16)
     with pytest.raises(ValueError, match="score maps"):

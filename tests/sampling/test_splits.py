@@ -84,6 +84,35 @@ def test_parts_hold_about_their_share_of_everything():
     assert positives[fold.test].sum() / positives.sum() == pytest.approx(0.3, abs=0.03)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_group_would_be_better_placed_in_another_fold(seed):
+    rng = np.random.default_rng(seed)
+    n, folds = 60, 4
+    positives = rng.poisson(rng.lognormal(2, 1.2, (n, 2)))
+    cells = rng.integers(2000, 10000, n)
+    split = group_kfold(
+        [str(i) for i in range(n)], positives, cells[:, None] - positives, folds=folds, validation=0.2, seed=seed
+    )
+    part = np.empty(n, int)
+    for fold in split:
+        part[fold.test] = fold.index
+
+    def imbalance(part):
+        total = 0.0
+        balanced = [(positives[:, c], 0.5) for c in (0, 1)] + [(positives[:, c] > 0, 0.5) for c in (0, 1)]
+        for counts, weight in [*balanced, (cells, 1), (np.ones(n), 1)]:
+            shares = np.bincount(part, weights=counts, minlength=folds) / counts.sum()
+            total += weight * ((shares - 1 / folds) ** 2).sum()
+        return total
+
+    best = imbalance(part)
+    for group in range(n):
+        for other in range(folds):
+            moved = part.copy()
+            moved[group] = other
+            assert imbalance(moved) >= best - 1e-12
+
+
 def test_repeats_and_seeds_are_other_splits_and_the_same_seed_is_the_same():
     groups, positives, negatives = rare(0, (20, 30), 60)
 
