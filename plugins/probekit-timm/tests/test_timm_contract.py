@@ -1,5 +1,7 @@
 """The contract of backbones, kept by convolutional networks, a ViT and a network of rows by columns by channels."""
 
+from typing import ClassVar
+
 from probekit_timm.plugin import TIMM
 
 from probekit.testing.backbones import BackboneContract
@@ -7,36 +9,35 @@ from probekit.testing.backbones import BackboneContract
 
 class TestBundledV1(BackboneContract):
     plugin = TIMM
-    parameters = {"model": "mobilenetv1_100", "weights": "bundled"}
+    parameters: ClassVar = {"model": "mobilenetv1_100", "weights": "bundled"}
     taps = ("blocks.1", "blocks.3")
-    sizes = ((193, 291), (291, 193), (227, 229))
+    sizes = ((161, 227), (227, 161))
 
 
 class TestBundledV2(BackboneContract):
     plugin = TIMM
-    parameters = {"model": "mobilenetv2_100", "weights": "bundled"}
+    parameters: ClassVar = {"model": "mobilenetv2_100", "weights": "bundled"}
     taps = ("blocks.1", "blocks.4")
-    sizes = ((193, 291), (291, 193), (227, 229))
+    sizes = ((161, 227), (227, 161))
 
 
 class TestViT(BackboneContract):
     plugin = TIMM
-    parameters = {"model": "test_vit", "weights": "random"}
+    parameters: ClassVar = {"model": "test_vit", "weights": "random"}
     taps = ("patch_embed", "blocks.1", "blocks.5")
     sizes = ((97, 163), (163, 97), (129, 131))
 
 
 class TestViTOfOneInputSize(BackboneContract):
     plugin = TIMM
-    parameters = {"model": "gmixer_12_224", "weights": "random", "image_size": [96, 128], "options": {"embed_dim": 32}}
-    taps = ("stem", "blocks.1")
+    parameters: ClassVar = {"model": "test_vit_relpos", "weights": "random", "image_size": [96, 128]}
+    taps = ("patch_embed", "blocks.1")
     sizes = ((193, 291), (301, 193), (64, 50))
-    impulse_taps = ("stem",)
 
 
 class TestSwin(BackboneContract):
     plugin = TIMM
-    parameters = {
+    parameters: ClassVar = {
         "model": "swin_tiny_patch4_window7_224",
         "weights": "random",
         "image_size": 150,
@@ -46,13 +47,11 @@ class TestSwin(BackboneContract):
     sizes = ((193, 291), (291, 193), (97, 99))
 
 
-class TestResNetThatIsResized(BackboneContract):
+class TestResNet(BackboneContract):
+    """Symmetric padding: before training a cell shows what lies (stride - 1) / 2 to the left of its centre."""
+
     plugin = TIMM
-    parameters = {
-        "model": "resnet18",
-        "weights": "random",
-        "image_size": 128,
-        "options": {"zero_init_last": False},
-    }
-    taps = ("layer1.0.bn2", "layer1", "layer2.1")
-    sizes = ((193, 291), (291, 193), (61, 67))
+    parameters: ClassVar = {"model": "test_resnet", "weights": "random"}
+    taps = ("layer1.0.bn1", "layer1", "layer2")
+    sizes = ((97, 163), (163, 97))
+    own_offset: ClassVar = {"layer1.0.bn1": (1.5, 1.5), "layer1": (1.5, 1.5), "layer2": (3.5, 3.5)}

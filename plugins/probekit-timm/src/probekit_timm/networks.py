@@ -164,7 +164,8 @@ def _describe_fixed(model: str, given: Mapping[str, Any], size: Size | None) -> 
         raise ParameterError(("image_size",), what)
     found = _try_multiples(shapes)
     if found is None:
-        raise ParameterError(("model",), f"{model} has no module whose output is a map or tokens of a grid")
+        what = f"{model} runs at none of the sizes by which maps are told from the rest: choose another model"
+        raise ParameterError(("model",), what)
     arguments = {**given, "img_size": list(size)}
     description = _for_size(Description(*found, arguments, size), model, size)
     try:
@@ -221,9 +222,9 @@ def build(
         state = network.state_dict()
         used = {key: tensors[key] for key in state if _owner(key) not in unused}
         network.load_state_dict(used, strict=False)
-    for name in sorted(unused):
+    for name in sorted(unused, key=len):  # parents first; their children go with them
         parent, _, child = name.rpartition(".")
-        if parent not in unused:
+        if not any(name.startswith(f"{gone}.") for gone in unused):
             setattr(network.get_submodule(parent), child, torch.nn.Identity())
     return network
 
