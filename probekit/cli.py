@@ -87,7 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     add("schema", "Prints the JSON Schema of experiment files, for editors.")
     store = add("store", "Lists or prunes stored features.")
     store.add_argument("action", choices=["list", "prune"])
-    store.add_argument("--path", type=Path, default=Path(".probekit-store"), help="the store (.probekit-store)")
+    store.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        metavar="SPEC_OR_FOLDER",
+        help="a spec (its store), a store, or a folder that holds one (the working directory)",
+    )
     store.add_argument("--unused-days", type=float, metavar="N", help="prune what no run has read for N days")
     store.add_argument("--all", action="store_true", help="prune everything")
     return parser
