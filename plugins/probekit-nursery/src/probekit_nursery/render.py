@@ -90,7 +90,7 @@ def visible(pots: Layer, plants: Layer, window: tuple[slice, slice]) -> NDArray[
 def _hoses(rng: np.random.Generator, layer: Layer, flight: Flight) -> None:
     """Hoses and pipes that wind over the ground."""
     size = layer.size
-    shadow, body, shine = (Image.new("L", (2 * size, 2 * size), 0) for _ in range(3))
+    body, shine = (Image.new("L", (2 * size, 2 * size), 0) for _ in range(2))
     for _ in range(int(rng.integers(1, 4))):
         t = np.linspace(-0.1, 1.1, 60)
         turn = rng.choice((flight.row_angle, rng.uniform(0, np.pi)))
@@ -100,14 +100,13 @@ def _hoses(rng: np.random.Generator, layer: Layer, flight: Flight) -> None:
         points = np.stack((along * np.cos(turn) - wave * np.sin(turn), along * np.sin(turn) + wave * np.cos(turn)), 1)
         points = (points + 0.5) * 2 * size
         width = int(rng.integers(6, 13))
-        down, up = points - np.asarray(flight.sun) * 5, points + np.asarray(flight.sun) * 2
-        ImageDraw.Draw(shadow).line(down.ravel().tolist(), fill=150, width=width, joint="curve")
+        up = points + np.asarray(flight.sun) * 2
         ImageDraw.Draw(body).line(points.ravel().tolist(), fill=255, width=width, joint="curve")
         ImageDraw.Draw(shine).line(up.ravel().tolist(), fill=120, width=max(2, width // 4), joint="curve")
     colours = (flight.pot, (0.16, 0.16, 0.17), (0.22, 0.42, 0.26), (0.65, 0.55, 0.2))
     colour = np.asarray(colours[int(rng.integers(len(colours)))], np.float32)
-    dark, cover, bright = (np.asarray(s.reduce(2), np.float32) / np.float32(255) for s in (shadow, body, shine))
-    layer.alpha[:] = np.maximum(cover, dark)
+    cover, bright = (np.asarray(stencil.reduce(2), np.float32) / np.float32(255) for stencil in (body, shine))
+    layer.alpha[:] = cover
     layer.rgb[:] = (cover * (1 - 0.4 * bright))[..., None] * colour + (cover * bright * np.float32(0.35))[..., None]
 
 
@@ -133,7 +132,7 @@ def _litter(
             draw_decoy(rng, low, flight, str(rng.choice(DECOYS)), x, y, r * rng.uniform(0.75, 1.1), grain)
             continue
         if rng.random() < bedded:
-            kind = "edging" if rng.random() < 0.2 else "basin"
+            kind = "edging" if rng.random() < 0.13 else "basin"
             draw_decoy(rng, low, flight, kind, x, y, r * rng.uniform(0.85, 1.1), grain)
         species = str(rng.choice(flight.species))
         draw_plant(rng, low, flight, species, x, y, r * flight.cover * rng.uniform(0.6, 1.2))
