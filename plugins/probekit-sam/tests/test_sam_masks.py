@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,8 +27,17 @@ from probekit.api import NEGATIVE, POSITIVE, VOID, ParameterError, ProbekitError
 from probekit.testing.backbones import photograph
 from probekit.testing.labels import LabelSourceContract
 
-SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2, "global_attn_indexes": [0], "image_size": 64, "weights": "random"}
+SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2, "global_attn_indexes": [0], "image_size": 32, "weights": "random"}
 FEW = {"points_per_side": 2, "pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from more, and threads that wait for each other on a busy machine cost much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def write_photographs(folder: Path, first_seed: int = 0) -> None:
@@ -220,8 +231,6 @@ def test_a_damaged_file_and_a_device_that_is_not_there_are_said_so(tmp_path: Pat
 @settings(max_examples=60, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
 def test_run_lengths_are_segment_anythings_and_come_back(mask: np.ndarray) -> None:
-    import torch
-
     rle = mask_to_rle_pytorch(torch.from_numpy(mask)[None])[0]
     region = Region(np.array(rle["counts"]), float(mask.sum()), perimeter(mask), 1.0, 1.0)
     np.testing.assert_array_equal(region.mask(*mask.shape), mask)

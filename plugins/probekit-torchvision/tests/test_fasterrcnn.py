@@ -27,7 +27,7 @@ PLUGIN = probekit_backbones()[0]
 CPU = torch.device("cpu")
 MODELS = get_args(Model)
 RESNET, MOBILE = "fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"
-SIDE, LARGE, SHORT = 192, 384, 97
+SIDE, LARGE, SHORT = 160, 320, 97
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,7 +60,7 @@ class TestMobileNet(BackboneContract):
     plugin = PLUGIN
     parameters: ClassVar = {"model": MOBILE, "weights": "random", "min_size": LARGE, "max_size": 2000}
     taps = ("body.0", "body.6", "body.12", "body.16", "fpn.0", "fpn.1", "fpn.pool")
-    sizes = ((SHORT, 163), (163, SHORT), (SHORT, 131))
+    sizes = ((SHORT, 163), (163, SHORT))
     own_offset: ClassVar = {
         name: strided(stride, LARGE) for name, stride in zip(taps, (2, 8, 16, 32, 32, 32, 32), strict=True)
     }
@@ -107,7 +107,8 @@ def test_prepare_is_the_models_own_transform(model: str, size: tuple[int, int]) 
 @pytest.mark.parametrize("model", MODELS)
 def test_features_are_those_of_torchvisions_backbone(model: str, tmp_path: Path) -> None:
     network, image = detector(model), photograph(49, 81)
-    torch.save(network.state_dict(), tmp_path / "w.pth")
+    kept = {key: value for key, value in network.state_dict().items() if key.startswith("backbone.")}
+    torch.save(kept, tmp_path / "w.pth")
     backbone = small(model, tmp_path / "w.pth")
     body = [name for name in backbone.layers if name.startswith("body.")]
     layers = [body[0], body[-1], *(name for name in backbone.layers if name.startswith("fpn."))]
@@ -148,17 +149,15 @@ def test_norms_are_folded_away_and_what_is_not_asked_for_is_not_built(checkpoint
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
-def test_each_level_of_the_pyramid_lies_where_its_own_layer_does(level: int, tmp_path: Path) -> None:
+def test_each_level_of_the_pyramid_lies_where_its_own_layer_does(level: int) -> None:
     """With the way from the coarser levels cut, an impulse comes back within half a cell of its cell."""
-    state = dict(get_model(RESNET, weights=None, weights_backbone=None).state_dict())
-    for other in {0, 1, 2, 3} - {level}:
-        state[f"backbone.fpn.inner_blocks.{other}.0.weight"].zero_()
-    torch.save(state, tmp_path / "w.pth")
     side = LARGE if level == 3 else SIDE  # enough cells for the border not to matter
-    backbone = build(PLUGIN, {"weights": tmp_path / "w.pth", "min_size": side, "max_size": 2000})
+    backbone = build(PLUGIN, {"weights": "random", "min_size": side, "max_size": 2000})
     name = f"fpn.{level}"
     backbone.load([name], CPU, torch.float32)
-    measured = measure_offset(backbone, [name], photograph(SHORT, 131), CPU, torch.float32)[name]
+    for other in {0, 1, 2, 3} - {level}:
+        backbone._trunk.get_submodule(f"fpn.inner_blocks.{other}.0").weight.zero_()
+    measured = measure_offset(backbone, [name], photograph(SHORT, 101), CPU, torch.float32)[name]
     own = np.array(strided(4 * 2**level, side))
     assert float(np.abs((measured.deviations - own) / measured.cell).max()) <= 0.5
 
