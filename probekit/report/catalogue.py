@@ -106,7 +106,7 @@ def _faults(error: ValidationError, parameters: type[Parameters]) -> str:
         elif fault["type"] == "literal_error":
             known = re.findall(r"'([^']+)'", str(fault.get("ctx", {}).get("expected", "")))
             hint = nearest(str(fault["input"]), known)
-            texts.append(f"no {key} {fault['input']!r}{hint}; there are: {', '.join(known)}")
+            texts.append(f"no {key} {fault['input']!r}{hint} (there are: {', '.join(known)})")
         else:
             texts.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}")
     return "; ".join(texts)

@@ -19,6 +19,7 @@ from probekit.runner.extraction import extract_network
 from probekit.runner.folder import begin, display, held, read_state, write_atomically
 from probekit.runner.hardware import limited_threads
 from probekit.runner.job import JobInput, fit_job
+from probekit.runner.predict import forecast, require_room
 from probekit.runner.prepare import Prepared, build_folds, data_digest, prepare
 from probekit.runner.progress import Progress, Silent
 from probekit.runner.record import circular_labels, concept_line, describe_network, headline, run_record
@@ -99,6 +100,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     warnings += [f"{name} skipped: {why}" for name, why in dataset.skipped]
 
     store = Store(resolved.store, experiment.store.budget)
+    require_room(store, forecast(prepared, dataset, store))
     store.path.mkdir(parents=True, exist_ok=True)
     collections: dict[tuple[str, str], Collection] = {}
     described: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probekit.api import Issue, ProbekitError, WeightsInfo
 from probekit.features.extract import Extraction, Item, Request, extract
+from probekit.features.speed import note_speed
 from probekit.features.store import Store
 from probekit.plan.networks import Network
 from probekit.runner.dataset import Dataset
@@ -61,6 +62,9 @@ def extract_network(
         raise ProbekitError(
             [Issue(name, f"cannot be decoded any more: {why}") for name, why in extraction.unreadable.items()]
         )
+    if extraction.computed:
+        for collection in extraction.collections.values():
+            note_speed(collection, extraction.seconds, extraction.computed, network.device, threads)
     size = sum(collection.bytes for collection in extraction.collections.values())
     held = f"{size / 1e9:.2f} GB"
     if extraction.computed == 0:
