@@ -89,17 +89,14 @@ def _edges(
     """Lower ends of the bins, all of them scores or, above a tie, the next number."""
     n = len(ascending)
     if 2 * len(positive) < bins:
-        cuts = positive
+        cuts, apart = positive, np.ones(len(positive), dtype=bool)
     else:
         ranks = np.geomspace(SINGLE_RANKS, n, bins - SINGLE_RANKS) if n > SINGLE_RANKS else np.empty(0)
         ranks = np.unique(np.concatenate([np.arange(1, min(n, SINGLE_RANKS) + 1), np.rint(ranks).astype(np.int64)]))
         cuts = np.unique(ascending[n - ranks.astype(np.int64)])
-    # The ties at a cut get a bin of their own: spread over the bin above they would break the tied rule.
-    count = np.searchsorted(ascending, cuts, side="right") - np.searchsorted(ascending, cuts, side="left")
-    ties = count > 1
-    above = np.nextafter(cuts[ties], np.array(np.inf, dtype=cuts.dtype))
-    if 2 * len(positive) < bins:
-        above = np.nextafter(cuts, np.array(np.inf, dtype=cuts.dtype))
+        # The ties at a cut get a bin of their own: spread over the bin above they would break the tied rule.
+        apart = np.searchsorted(ascending, cuts, side="right") - np.searchsorted(ascending, cuts, side="left") > 1
+    above = np.nextafter(cuts[apart], np.array(np.inf, dtype=cuts.dtype))
     return np.unique(np.concatenate([ascending[:1], cuts, above]))
 
 

@@ -58,6 +58,15 @@ def test_ap_from_histograms_is_off_by_less_than_4e5_for_resamples_too(name, posi
     assert from_histograms(h, counts) == pytest.approx(average_precision(scores[rows], y[rows]), abs=2e-4)
 
 
+def test_few_distinct_positive_scores_are_exact_among_many_cells():
+    scores, y, groups = clustered(3, 30_000, 300, 5, 1.0)
+    for values in (scores, np.round(scores, 1)):
+        h = score_histograms(values, y, groups, 5)
+        for keep in 1 - np.eye(5, dtype=int):
+            rows = keep[groups] == 1
+            assert from_histograms(h, keep) == pytest.approx(average_precision(values[rows], y[rows]), rel=1e-12)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 200), st.sampled_from([1, 3, 20, 10**6]))
 def test_few_cells_are_exact_whatever_the_ties(seed, n, levels):
