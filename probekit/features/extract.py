@@ -24,7 +24,7 @@ from probekit.features.writing import FinishedMap, Writer
 from probekit.geometry.tiles import Tile
 
 DEFAULT_BATCH = {"cpu": 1, "cuda": 8}
-"""By the type of device. On the CPU a larger batch gains nothing (see ``benchmarks/extraction.py``)."""
+"""By the type of device. One on the CPU: a short batch, which is filled up there, then costs nothing."""
 
 Progress = Callable[[int, int, float], None]
 """Told (images done, images to do, seconds since the first)."""
