@@ -72,5 +72,6 @@ def test_a_family_is_tapped(model, parameters):
         assert fmap.values.isfinite().all()
         assert (fmap.grid.rows, fmap.grid.columns) == tuple(fmap.values.shape[1:])
     offset = measure_offset(backbone, taps[-1:], image, CPU, torch.float32)[taps[-1]]
-    # the median, because attention at random weights may drag single positions far away
-    assert np.median(np.abs(offset.deviations / offset.cell)) < 0.75
+    # A cell at most: symmetric padding is off by nearly half a cell before training, random kernels add to it. The
+    # median, because attention at random weights may drag single positions far away.
+    assert np.median(np.abs(offset.deviations / offset.cell)) < 1
