@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     spec(check)
     check.add_argument("--preview", type=Path, metavar="DIR", help="draws masks, grids and labels over the photographs")
     check.add_argument("--alignment", action="store_true", help="probes with labels that are shifted by up to a cell")
-    check.add_argument("--images", type=int, default=12, metavar="N", help="look at so many images (12)")
+    check.add_argument("--images", type=int, metavar="N", help="look at so many images (12; 24 for --alignment)")
     plugins = add("plugins", "Lists the plugins, or one plugin's parameters.")
     plugins.add_argument("name", nargs="?", help="a plugin, by name or distribution/name")
     plugins.add_argument("--model", metavar="MODEL", help="lists the layers of this model")
