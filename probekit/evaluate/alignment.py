@@ -141,7 +141,7 @@ def _fit_and_score(
     trained = (values @ directions).T
     scored = (((rows[validation] - mean) / scale) @ directions).T
     for i, margins in enumerate(trained):
-        scored[i : i + 1] = margin_scale(margins[None, negative[i]], np.zeros(int(n_negative[i]))).apply(
+        scored[i : i + 1] = margin_scale(margins[None, negative[i]], np.zeros(int(n_negative[i]), dtype=np.int8)).apply(
             scored[i : i + 1]
         )
     result: NDArray[np.floating[Any]] = scored

@@ -31,8 +31,8 @@ from probekit.spec.models import GroupKFold
 PICTURES, PROBED = 12, 24
 """Images that are looked at, unless the user says how many."""
 
-_OFFSET_PIXELS = 768
-"""The offset is measured in this much of a photograph, from its middle."""
+_OFFSET_PIXELS = 1536
+"""The offset is measured in this much of a larger photograph, from its middle."""
 
 
 def check(

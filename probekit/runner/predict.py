@@ -99,7 +99,9 @@ def forecast_network(network: Network, dataset: Dataset, experiment: Experiment,
     sizes = {cut.key: (cut.tile.window.height, cut.tile.window.width) for cut in dataset.cuts}
     workers = experiment.threads or 2
     batch = request_of(network, experiment).batch
-    new, memory, passes = {}, 0, set()
+    new: dict[str, int] = {}
+    passes: set[str] = set()
+    memory = 0
     for lacking, layers in missing.items():
         print_of = predict(network.backbone, layers, [sizes[k] for k in lacking], network.dtype, batch, workers)
         new |= print_of.store

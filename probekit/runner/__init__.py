@@ -1,0 +1,1 @@
+"""Executes a plan: from a spec to a finished run on disk."""
