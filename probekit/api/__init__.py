@@ -20,6 +20,7 @@ from probekit.api.probe import (
     fold_standardisation,
 )
 from probekit.api.taps import read_taps
+from probekit.api.threads import map_in_threads
 
 __all__ = [
     "FULL", "NEGATIVE", "POSITIVE", "VOID",
@@ -27,5 +28,5 @@ __all__ = [
     "InputGeometry", "Issue", "LabelSource", "LabelSourcePlugin", "Layer", "NoParameters", "ParameterError",
     "Parameters", "Path", "Prepared", "Probe", "ProbePlan", "ProbePlugin", "ProbekitError", "Problem", "Provenance",
     "Rows", "Scorer", "SpecPath", "SpecString", "UnreadableImageError", "Validation", "Weights", "WeightsInfo",
-    "fold_standardisation", "hookimpl", "hookspec", "read_taps",
+    "fold_standardisation", "hookimpl", "hookspec", "map_in_threads", "read_taps",
 ]  # fmt: skip

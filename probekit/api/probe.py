@@ -158,7 +158,11 @@ class ProbePlan:
 
 
 class Probe(Protocol):
-    """A probe family. Constructed as ``Class(parameters, device=device)``; cheap."""
+    """A probe family. Constructed as ``Class(parameters, device=device, threads=threads)``; cheap.
+
+    ``device`` is for what torch does, ``threads`` how many problems may be solved side by side on the CPU (see
+    :func:`probekit.api.map_in_threads`).
+    """
 
     def plan(self, channels: int) -> ProbePlan:
         """What ``fit`` will return at this width. No torch."""

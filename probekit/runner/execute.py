@@ -55,7 +55,7 @@ def run(
     resolved = load_experiment(spec, overrides)
     folder = Path(out) if out is not None else Path("runs") / resolved.experiment.name
     with held(folder), limited_threads(resolved.experiment.threads) as threads:
-        prepared = prepare(resolved)
+        prepared = prepare(resolved, threads)
         identity = {
             "schema_version": SCHEMA_VERSION,
             "spec": json.loads(json.dumps(resolved.canonical(folder))),

@@ -30,7 +30,7 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(resolved: Resolved) -> Prepared:
+def prepare(resolved: Resolved, threads: int = 1) -> Prepared:
     """Everything that can be known to be wrong without reading weights or decoding an image, found at once.
 
     Raises:
@@ -51,7 +51,7 @@ def prepare(resolved: Resolved) -> Prepared:
     probes: tuple[ProbeEntry, ...] = ()
     notes: list[str] = []
     try:
-        probes = build_probes(resolved)
+        probes = build_probes(resolved, threads)
         if networks:
             notes = check_widths(resolved, {entry.name: entry.probe for entry in probes}, networks)
     except ProbekitError as error:
@@ -79,7 +79,7 @@ def build_source(resolved: Resolved) -> LabelSource:
     return source
 
 
-def build_probes(resolved: Resolved) -> tuple[ProbeEntry, ...]:
+def build_probes(resolved: Resolved, threads: int = 1) -> tuple[ProbeEntry, ...]:
     """Constructs the probe families, upstream before downstream.
 
     Raises:
@@ -89,7 +89,9 @@ def build_probes(resolved: Resolved) -> tuple[ProbeEntry, ...]:
     entries, issues = [], []
     for name, use in resolved.probes.items():
         try:
-            entries.append(ProbeEntry(name, use.plugin.load()(use.parameters, device=device), use.upstream))
+            entries.append(
+                ProbeEntry(name, use.plugin.load()(use.parameters, device=device, threads=threads), use.upstream)
+            )
         except ParameterError as error:
             issues.append(resolved.locate(use.section, error))
         except PluginError as error:

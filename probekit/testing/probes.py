@@ -113,7 +113,7 @@ def build_probe(plugin: ProbePlugin, parameters: Mapping[str, Any]) -> Probe:
     """Constructs a probe as the core does: parameters validated, the class imported from the descriptor's target."""
     module, _, name = plugin.target.partition(":")
     made: Probe = getattr(importlib.import_module(module), name)(
-        plugin.parameters.model_validate(dict(parameters)), device="cpu"
+        plugin.parameters.model_validate(dict(parameters)), device="cpu", threads=2
     )
     return made
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer, fold_standardisation
+from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer, fold_standardisation, map_in_threads
 from probekit_linear.design import Design
 from probekit_linear.lasso import LassoSolver, Solution
 from probekit_linear.parameters import L1PathParameters
@@ -23,8 +23,9 @@ class L1Path:
     that and not used.
     """
 
-    def __init__(self, parameters: L1PathParameters, *, device: str) -> None:
+    def __init__(self, parameters: L1PathParameters, *, device: str, threads: int = 1) -> None:
         self.parameters = parameters
+        self.threads = threads
 
     def plan(self, channels: int) -> ProbePlan:
         """One fit a lambda, whatever the width."""
@@ -32,7 +33,7 @@ class L1Path:
 
     def fit(self, rows: Rows, problems: Sequence[Problem], upstream: Sequence[Path] | None) -> list[Path]:
         """One path a problem; for a final fit, one fit a label."""
-        return [self._path(rows, problem) for problem in problems]
+        return map_in_threads(lambda problem: self._path(rows, problem), problems, self.threads)
 
     def _ratios(self, solver: LassoSolver) -> list[float]:
         if self.parameters.C is None:

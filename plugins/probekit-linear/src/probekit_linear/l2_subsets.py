@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from probekit.api import FULL, Fit, Path, ProbePlan, Problem, Rows, Scorer, fold_standardisation
+from probekit.api import FULL, Fit, Path, ProbePlan, Problem, Rows, Scorer, fold_standardisation, map_in_threads
 from probekit_linear.design import Design
 from probekit_linear.parameters import L2SubsetsParameters
 from probekit_linear.ranking import geometric_median, rank_channels, start_of
@@ -33,8 +33,9 @@ class L2Subsets:
     problem holds one copy of its training rows (in the order of the ranking) and one p x p metric for each ridge.
     """
 
-    def __init__(self, parameters: L2SubsetsParameters, *, device: str) -> None:
+    def __init__(self, parameters: L2SubsetsParameters, *, device: str, threads: int = 1) -> None:
         self.parameters = parameters
+        self.threads = threads
         self.ridges = tuple(sorted(parameters.ridges, reverse=True))
 
     def widths(self, channels: int) -> list[int]:
@@ -46,7 +47,7 @@ class L2Subsets:
         """What ``fit`` returns at this width; listed k above it are dropped."""
         rungs = len(self.widths(channels))
         dropped = tuple(
-            (("k", i), f"k = {k} (the layer has {channels} channels)")
+            (("k", i), f"k = {k}")
             for i, k in enumerate(self.parameters.k)
             if k != "all" and k > channels
         )
@@ -56,7 +57,8 @@ class L2Subsets:
         """One path a problem: every k with every ridge; for a final fit, one fit a label."""
         if upstream is None:
             raise ValueError("l2-subsets needs the paths of the probe that rank_by names")
-        return [self._path(rows, problem, path) for problem, path in zip(problems, upstream, strict=True)]
+        pairs = zip(problems, upstream, strict=True)
+        return map_in_threads(lambda pair: self._path(rows, *pair), pairs, self.threads)
 
     def _path(self, rows: Rows, problem: Problem, upstream: Path) -> Path:
         order = rank_channels(rows, problem, upstream)

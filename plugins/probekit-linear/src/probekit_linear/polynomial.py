@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer
+from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer, map_in_threads
 from probekit_linear.design import Design, Floats
 from probekit_linear.parameters import PolynomialParameters
 from probekit_linear.ranking import geometric_median, rank_channels
@@ -25,8 +25,9 @@ class Polynomial:
     ``[channel, channel, coefficient]``, on standardised products, largest first. Holds n rows of k + pairs float64.
     """
 
-    def __init__(self, parameters: PolynomialParameters, *, device: str) -> None:
+    def __init__(self, parameters: PolynomialParameters, *, device: str, threads: int = 1) -> None:
         self.parameters = parameters
+        self.threads = threads
         self.ridges = tuple(sorted(parameters.ridges, reverse=True))
 
     def plan(self, channels: int) -> ProbePlan:
@@ -37,7 +38,8 @@ class Polynomial:
         """One path a problem; for a final fit, one fit a label."""
         if upstream is None:
             raise ValueError("polynomial needs the paths of the probe that rank_by names")
-        return [self._path(rows, problem, path) for problem, path in zip(problems, upstream, strict=True)]
+        pairs = zip(problems, upstream, strict=True)
+        return map_in_threads(lambda pair: self._path(rows, *pair), pairs, self.threads)
 
     def _path(self, rows: Rows, problem: Problem, upstream: Path) -> Path:
         channels = rank_channels(rows, problem, upstream)[: self.parameters.k]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer
+from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer, map_in_threads
 from probekit_mlp.network import Network
 from probekit_mlp.parameters import MlpParameters
 
@@ -22,12 +22,13 @@ class Mlp:
 
     One rung, 0, with one fit: the weights after the epoch of the best validation AP, measured after every epoch on
     all validation cells. The final fit trains for the folds' median number of epochs. ``coefficient`` is the mean
-    gradient of the margin in standardised channels over the class-balanced training rows. Problems are trained one by
-    one; rows are shared, a batch is centred as it is read.
+    gradient of the margin in standardised channels over the class-balanced training rows. Problems are trained
+    side by side, each on one thread; rows are shared, a batch is centred as it is read.
     """
 
-    def __init__(self, parameters: MlpParameters, *, device: str) -> None:
+    def __init__(self, parameters: MlpParameters, *, device: str, threads: int = 1) -> None:
         self.parameters = parameters
+        self.threads = threads
         self.device = device
 
     def plan(self, channels: int) -> ProbePlan:
@@ -37,7 +38,7 @@ class Mlp:
     def fit(self, rows: Rows, problems: Sequence[Problem], upstream: Sequence[Path] | None) -> list[Path]:
         """One path of one fit a problem; for a final fit, one fit a label."""
         x = rows.torch(self.device)
-        return [self._path(x, problem) for problem in problems]
+        return map_in_threads(lambda problem: self._path(x, problem), problems, self.threads)
 
     def _path(self, x: Tensor, problem: Problem) -> Path:
         if problem.finals is None:
