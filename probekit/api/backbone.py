@@ -73,7 +73,8 @@ class Backbone(Protocol):
     """A frozen network behind an adapter.
 
     Life: constructed (cheap), asked for ``layers``, ``weights`` and ``preprocessing``; only where features are missing
-    from the store ``load`` follows, then ``prepare`` (from several threads) and ``forward`` for each batch.
+    from the store ``load`` follows, then ``forward`` for each batch. ``prepare`` needs no weights: it is called from
+    several threads, and before ``load`` where a plan wants to know shapes.
 
     The constructor is called as ``Class(parameters, seed=seed)``. It reads no weights; where it must know a network's
     shapes it builds it on torch's meta device. It raises :class:`probekit.api.ParameterError` for what it cannot do.
@@ -81,7 +82,8 @@ class Backbone(Protocol):
 
     @property
     def layers(self) -> Mapping[str, Layer]:
-        """Every tap that a spec may name, in the order of depth."""
+        """Every tap that a spec may name, in the order of depth. Looking up one that the network has but cannot give
+        may raise :class:`probekit.api.ParameterError` with the reason; any other is a KeyError."""
 
     @property
     def family(self) -> str:

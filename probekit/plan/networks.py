@@ -131,8 +131,12 @@ def _layer_issues(network: Network, use: BackboneUse, resolved: Resolved) -> lis
     known = network.backbone.layers
     issues = []
     for i, layer in enumerate(network.layers):
-        if layer not in known:
-            path = (*use.section, "layers", i) if use.section[0] == "backbones" else use.section
+        path = (*use.section, "layers", i) if use.section[0] == "backbones" else use.section
+        try:
+            known[layer]
+        except ParameterError as error:
+            issues.append(resolved.at(path, error.what))
+        except KeyError:
             issues.append(resolved.at(path, f"{layer!r} is not a layer of {use.name}{_hint(layer, list(known))}"))
     return issues
 

@@ -135,7 +135,6 @@ class Store(Section):
 
     path: SpecPath | None = Field(default=None, description="'.probekit-store' beside the spec unless set.")
     budget: Bytes = Field(default=20 * 10**9, description="Bytes, or text like '20 GB'; above it the plan refuses.")
-    stream: bool = Field(default=False, description="Keep the training rows only; score in a second forward pass.")
 
 
 class Tile(Section):

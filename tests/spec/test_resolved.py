@@ -111,7 +111,7 @@ def test_round_trip(load, fakes, tmp_path: Path, scale, model, layers, size, con
         ("data.use=probekit-fakes/folders", []),
         ("labels={}", []),
         ("threads=1", []),
-        ("store={path: elsewhere, budget: 1 GB, stream: true}", []),
+        ("store={path: elsewhere, budget: 1 GB}", []),
         ("backbones.a-net.batch_size=1", []),
     ],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,16 @@ _RESAMPLING = {
 
 
 class Layers(dict[str, Layer]):
-    """The taps by name; ``past`` says why a module of the network is not among them: its weights are not bundled."""
+    """The taps by name; looking up one whose weights are not bundled says so."""
 
-    past: Mapping[str, str]
+    def __init__(self, taps: Iterable[tuple[str, Layer]], past: Mapping[str, str]) -> None:
+        super().__init__(taps)
+        self._past = past
+
+    def __missing__(self, name: str) -> Layer:
+        if name in self._past:
+            raise ParameterError(("layers",), self._past[name])
+        raise KeyError(name)
 
 
 class Timm:
@@ -83,9 +90,9 @@ class Timm:
         end = len(taps)
         if self._bundled:
             end = 1 + [name for name, _ in taps].index(self._bundled.cut)
-        layers = Layers((name, tap.layer) for name, tap in taps[:end])
-        layers.past = {name: self._past(name) for name, _ in taps[end:]}
-        return layers
+        return Layers(
+            ((name, tap.layer) for name, tap in taps[:end]), {name: self._past(name) for name, _ in taps[end:]}
+        )
 
     def _past(self, name: str) -> str:
         model, cut = self._parameters.model, self._bundled.cut if self._bundled else ""
@@ -160,12 +167,14 @@ class Timm:
         self._network = network
 
     def _check_layers(self, layers: Sequence[str]) -> None:
-        assert isinstance(self.layers, Layers)
         for index, name in enumerate(layers):
-            if name in self.layers.past:
-                raise ParameterError(("layers", index), self.layers.past[name])
-            if name not in self.layers:
-                raise ParameterError(("layers", index), f"'{name}' is not a layer of {self._parameters.model}")
+            try:
+                self.layers[name]
+            except ParameterError as error:
+                raise ParameterError(("layers", index), error.what) from None
+            except KeyError:
+                what = f"'{name}' is not a layer of {self._parameters.model}"
+                raise ParameterError(("layers", index), what) from None
 
     @property
     def _convolutional(self) -> bool:
