@@ -216,12 +216,20 @@ class _Dumper(Emitter, Serializer, SafeRepresenter, SpecResolver):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Emitted plainly, Unicode's own line breaks would be read back as a newline or a space.
+        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
         short = all(item is None or isinstance(item, str | int | float) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=short)
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         return super().represent_mapping(tag, mapping, flow_style=not mapping)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 class Change(NamedTuple):
