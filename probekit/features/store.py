@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Keys
@@ -297,6 +298,7 @@ class Store:
         unused, before = set(unused), self.bytes
         removed, damaged, busy, leftovers = [], [], [], 0
         for folder in self._folders():
+            used = (folder / "lock").stat()
             with try_locked(folder / "lock") as free:
                 if not free:
                     busy.append(folder.name)
@@ -305,6 +307,7 @@ class Store:
                     shutil.rmtree(doomed)
                     removed.append(folder.name)
                 else:
+                    os.utime(folder / "lock", ns=(used.st_atime_ns, used.st_mtime_ns))  # mending is no use of it
                     bad, stray = _mend(folder)
                     damaged += bad
                     leftovers += stray

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import POSITIVE, Grid, Issue, ProbekitError
+from probekit.api import POSITIVE, Affine, Grid, Issue, ProbekitError
 from probekit.evaluate.alignment import SHIFTS, Alignment
 from probekit.features.store import Store
 from probekit.plan.networks import Network
@@ -61,7 +61,7 @@ def check(
     resolved = load_experiment(spec, overrides)
     experiment = resolved.experiment
     with limited_threads(experiment.threads) as threads:
-        prepared = prepare(resolved)
+        prepared = prepare(resolved, threads)
         dataset = build_dataset(prepared.source, experiment, threads, progress)
         for line in label_lines(dataset):
             progress.say(line)
@@ -187,23 +187,31 @@ def _labelled(
     of_concept = sample.labels[concept]
     place = max(places, key=lambda place: int((of_concept[place].values == POSITIVE).sum()))
     cut = sample.cuts[place]
-    names: dict[Grid, list[str]] = {cut.reference: []}
+    users: dict[Footprints, list[str]] = {_footprints(cut.reference): []}
+    own_grids: dict[Footprints, Grid] = {}
     for network, layers in grids.items():
         for layer, of_cuts in layers.items():
-            names.setdefault(of_cuts[place], []).append(f"{network} {layer}")
+            own_grids.setdefault(_footprints(of_cuts[place]), of_cuts[place])
+            users.setdefault(_footprints(of_cuts[place]), []).append(f"{network} {layer}")
     cell = cut.reference.to_pixels.step_x
-    same = names.pop(cut.reference)
+    same = users.pop(_footprints(cut.reference))
     own = f", which is also the own grid of {', '.join(same)}" if same else ""
     of_tile = f" of one of {len(places)} tiles" if len(places) > 1 else ""
-    result = [
-        Labelled(f"reference grid{of_tile}, {cell:g} px{own}", cut.reference, sample.labels[concept][place].values)
-    ]
-    for grid, users in names.items():
-        step = grid.to_pixels
+    result = [Labelled(f"reference grid{of_tile}, {cell:g} px{own}", cut.reference, of_concept[place].values)]
+    for footprints, names in users.items():
+        step = footprints[0]
         size = f"{step.step_x:.4g}" if step.step_x == step.step_y else f"{step.step_x:.4g} x {step.step_y:.4g}"
-        labels = cut.labels(mask, grid, sample.thresholds)
-        result.append(Labelled(f"own grid of {', '.join(users)}, {size} px", grid, labels.values))
+        labels = cut.labels(mask, own_grids[footprints], sample.thresholds)
+        result.append(Labelled(f"own grid of {', '.join(names)}, {size} px", own_grids[footprints], labels.values))
     return result
+
+
+Footprints = tuple[Affine, int, int]
+
+
+def _footprints(grid: Grid) -> Footprints:
+    """What tells the valid cells of two grids apart; padding does not."""
+    return grid.to_pixels, grid.valid_rows, grid.valid_columns
 
 
 def _safe(name: str) -> str:
@@ -307,6 +315,6 @@ def _word(shift: float, less: str, more: str) -> str:
 
 
 def _where(best: tuple[float, float]) -> str:
-    parts = [_word(best[0], "left", "right")] if best[0] else []
-    parts += [_word(best[1], "up", "down")] if best[1] else []
-    return " and ".join(parts) + " (of a cell)" if parts else "where they are"
+    parts = [_word(best[0], "cell left", "cell right")] if best[0] else []
+    parts += [_word(best[1], "cell up", "cell down")] if best[1] else []
+    return " and ".join(parts) or "where they are"

@@ -55,7 +55,7 @@ def print_plan(spec: Path, overrides: Sequence[str], console: Console, progress:
     resolved = load_experiment(spec, overrides)
     experiment = resolved.experiment
     with limited_threads(experiment.threads) as threads:
-        prepared = prepare(resolved)
+        prepared = prepare(resolved, threads)
         dataset = build_dataset(prepared.source, experiment, threads, progress)
         folds = build_folds(resolved, dataset)
         store = Store(resolved.store, experiment.store.budget)
