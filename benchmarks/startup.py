@@ -2,8 +2,8 @@
 
     uv run python benchmarks/startup.py [--rounds N] [--json]
 
-Each round runs all three in turn; medians of wall seconds, and their difference to ``python -c pass``. Goals: under 0.15
-and 0.6 s over bare Python.
+Each round runs all three in turn; medians of wall seconds, and their difference to ``python -c pass``. Goals: under
+0.15 and 0.6 s over bare Python.
 """
 
 from __future__ import annotations
