@@ -7,9 +7,18 @@ index coordinates follow the same rule: the centre of cell (row i, column j) is 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def _indices(count: int) -> NDArray[np.float64]:
+    # Imported here: plugins are listed without it.
+    import numpy as np
+
+    return np.arange(count, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -27,11 +36,11 @@ class Affine:
 
     def centers_x(self, columns: int) -> NDArray[np.float64]:
         """x of the centres of the first ``columns`` columns, in original pixels, shape (columns,)."""
-        return self.offset_x + self.step_x * (np.arange(columns, dtype=np.float64) + 0.5)
+        return self.offset_x + self.step_x * (_indices(columns) + 0.5)
 
     def centers_y(self, rows: int) -> NDArray[np.float64]:
         """y of the centres of the first ``rows`` rows, in original pixels, shape (rows,)."""
-        return self.offset_y + self.step_y * (np.arange(rows, dtype=np.float64) + 0.5)
+        return self.offset_y + self.step_y * (_indices(rows) + 0.5)
 
     def shifted(self, dx: float, dy: float) -> Affine:
         """The same grid moved by (dx, dy) original pixels, as a tile's grid is by the tile's corner."""
@@ -58,6 +67,8 @@ class Grid:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """Which cells are not padding, shape (rows, columns)."""
+        import numpy as np
+
         mask = np.zeros((self.rows, self.columns), dtype=bool)
         mask[: self.valid_rows, : self.valid_columns] = True
         return mask
@@ -91,6 +102,6 @@ class InputGeometry:
             step_x=step_x * self.image_width / self.content_width,
             step_y=step_y * self.image_height / self.content_height,
         )
-        inside_y = (np.arange(rows) + 0.5) * step_y <= self.content_height
-        inside_x = (np.arange(columns) + 0.5) * step_x <= self.content_width
+        inside_y = (_indices(rows) + 0.5) * step_y <= self.content_height
+        inside_x = (_indices(columns) + 0.5) * step_x <= self.content_width
         return Grid(rows, columns, to_pixels, int(inside_y.sum()), int(inside_x.sum()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from probekit.api.errors import Issue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NEGATIVE, POSITIVE, VOID = 0, 1, 2
 """The values of a mask. Void pixels are neither: unlabelled, ambiguous, a crowd."""
