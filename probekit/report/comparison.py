@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -17,8 +17,10 @@ class Model:
 
     Attributes:
         score: test AP of the full probe (of the first probe's chosen point where the run has no full probe).
+        f1, balanced_f1: of the same point, at natural prevalence, and as it would be at 50/50.
         k: share -> the fewest channels; none where undefined, with the reason in ``reasons``.
         beats_pixels: whether the full probe's AP is above that of image statistics; none where that was not run.
+        chosen: probe -> test AP of what validation chose on its path, and the channels that uses (median over folds).
     """
 
     backbone: str
@@ -26,9 +28,12 @@ class Model:
     channels: int
     control: bool
     score: float | None
+    f1: float | None
+    balanced_f1: float | None
     k: dict[float, int | None]
     reasons: tuple[str, ...]
     beats_pixels: bool | None
+    chosen: dict[str, tuple[float | None, int]]
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,14 @@ def compare_models(run: Run) -> list[Comparison]:
     mean = points[points["repeat"].isna()] if repeats > 1 else points
     rung = "full" if (mean.loc[mean["probe"] == probe, "rung"] == "full").any() else "chosen"
     results = run.results
-    of_test = (results["split"] == "test") & (results["sampling"] == "natural")
-    scores = results[of_test & (results["metric"] == "average_precision")].set_index("point_id")["value"]
+    of_test = results[results["split"] == "test"]
+    scores = of_test.set_index(["point_id", "sampling", "metric"])["value"]
     ks = run.k_at_tau
     ks = ks[ks["repeat"].isna()] if repeats > 1 else ks
     tables = []
     for concept in info["concepts"]:
         of = mean[(mean["concept"] == concept) & (mean["probe"] == probe) & (mean["rung"] == rung)]
-        lines = [_model(row, scores, ks, info) for row in of.to_dict("records")]
+        lines = [_model(row, mean, scores, ks, info) for row in of.to_dict("records")]
         pixels = next((line.score for line in lines if line.backbone == "pixels"), None)
         lines = [_against(line, pixels) for line in lines]
         lines.sort(key=lambda line: (-(line.score if line.score is not None else -1.0), line.backbone, line.layer))
@@ -72,7 +77,9 @@ def compare_models(run: Run) -> list[Comparison]:
     return tables
 
 
-def _model(row: dict[str, object], scores: pd.Series, ks: pd.DataFrame, info: dict[str, object]) -> Model:
+def _model(
+    row: dict[str, object], points: pd.DataFrame, scores: pd.Series, ks: pd.DataFrame, info: dict[str, object]
+) -> Model:
     backbone, layer = str(row["backbone"]), str(row["layer"])
     own = ks[
         (ks["backbone"] == backbone)
@@ -81,23 +88,42 @@ def _model(row: dict[str, object], scores: pd.Series, ks: pd.DataFrame, info: di
         & (ks["probe"] == row["probe"])
     ]
     described = info["backbones"][backbone]  # type: ignore[index]
-    score = scores.get(row["point_id"])
+    point = row["point_id"]
+    beside = points[
+        (points["backbone"] == backbone)
+        & (points["layer"] == layer)
+        & (points["concept"] == row["concept"])
+        & (points["rung"] == "chosen")
+    ]
     return Model(
         backbone,
         layer,
         int(described["layers"][layer]["channels"]),
         bool(described["control"]),
-        None if score is None or pd.isna(score) else float(score),
+        _score(scores, point),
+        _score(scores, point, metric="f1"),
+        _score(scores, point, "balanced", "f1"),
         {float(tau): None if pd.isna(k) else int(k) for tau, k in zip(own["tau"], own["k"], strict=True)},
         tuple(dict.fromkeys(str(reason) for reason in own["reason"] if not pd.isna(reason))),
         None,
+        {
+            probe: (_score(scores, chosen), round(size))
+            for probe, chosen, size in zip(beside["probe"], beside["point_id"], beside["n_channels"], strict=True)
+        },
     )
+
+
+def _score(
+    scores: pd.Series, point: object, sampling: str = "natural", metric: str = "average_precision"
+) -> float | None:
+    score = scores.get((point, sampling, metric))
+    return None if score is None or pd.isna(score) else float(score)
 
 
 def _against(model: Model, pixels: float | None) -> Model:
     if pixels is None or model.score is None or model.backbone == "pixels":
         return model
-    return Model(**{**model.__dict__, "beats_pixels": model.score > pixels})
+    return replace(model, beats_pixels=model.score > pixels)
 
 
 @dataclass(frozen=True)

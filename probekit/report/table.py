@@ -18,6 +18,7 @@ _WARNINGS = 8
 
 def print_run(run: Run, console: Console) -> None:
     """Prints the comparison table of every concept, the channels of each model, warnings and paths."""
+    folds = int(run.fits["fold"].max()) + 1
     for comparison in compare_models(run):
         _say(console, "")
         _say(console, _title(run, comparison), "bold")
@@ -29,14 +30,17 @@ def print_run(run: Run, console: Console) -> None:
             ranked = ranked_channels(run, comparison.concept, model.backbone, model.layer)
             if ranked is not None:
                 _say(console, "")
-                for line in _channels(ranked):
+                for line in _channels(ranked, folds):
                     _say(console, line)
     _say(console, "")
     warnings = run.info["warnings"] + _uncertified(run)
     if warnings:
-        _say(console, f"{len(warnings)} warnings: {'; '.join(warnings[:_WARNINGS])}")
+        _say(console, f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning")
+        for warning in warnings[:_WARNINGS]:
+            _say(console, f"  {warning}")
         if len(warnings) > _WARNINGS:
             _say(console, f"  and {len(warnings) - _WARNINGS} more in {display(run.path)}/run.json")
+        _say(console, "")
     _say(console, f"Tables   {display(run.path)}/*.parquet")
     _say(console, f"Scorers  {display(run.path)}/scorers/")
 
@@ -91,18 +95,19 @@ def _title(run: Run, comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> list[tuple[str, str]]:
+    """Lines and their styles: models by score, controls apart."""
     lines = [*comparison.models, *comparison.controls]
     taus = sorted({tau for line in lines for tau in line.k})
-    names = [_name(line) for line in lines]
-    width = max([len(name) for name in names] + [12])
+    probes = [probe for probe in dict.fromkeys(p for line in lines for p in line.chosen) if probe != comparison.probe]
+    width = max([len(_name(line)) for line in lines] + [12])
+    head = f"  {'':<{width}}  channels    AP" + "".join(f"  k@{100 * tau:.0f}" for tau in taus)
+    head += "".join(f"  {probe:>10}" for probe in probes)
     pixels = any(line.beats_pixels is not None for line in lines)
-    head = f"     {'':<{width}}  channels     AP" + "".join(f"  k@{100 * tau:.0f}" for tau in taus)
-    rows = [(head + ("   image statistics" if pixels and taus else ""), "dim")]
-    for rank, line in enumerate(comparison.models, start=1):
-        rows.append((f"{rank:>3}  " + _cells(line, width, taus), ""))
+    rows = [(head + ("   image statistics" if pixels else ""), "dim")]
+    rows += [("  " + _cells(line, width, taus, probes), "") for line in comparison.models]
     if comparison.controls:
-        rows.append(("     controls", "dim"))
-        rows += [("     " + _cells(line, width, taus), "dim") for line in comparison.controls]
+        rows.append(("  controls", "dim"))
+        rows += [("  " + _cells(line, width, taus, probes), "dim") for line in comparison.controls]
     return rows
 
 
@@ -110,29 +115,52 @@ def _name(line: Model) -> str:
     return line.backbone if line.control and line.layer in ("cells", "map") else f"{line.backbone} {line.layer}"
 
 
-def _cells(line: Model, width: int, taus: list[float]) -> str:
-    score = "  -  " if line.score is None else f"{line.score:.3f}".removeprefix("0")
+def _cells(line: Model, width: int, taus: list[float], probes: list[str]) -> str:
     ks = "".join(f"{'-' if line.k.get(tau) is None else line.k[tau]:>6}" for tau in taus)
+    others = "".join(f"  {_beside(line, probe):>10}" for probe in probes)
     note = {None: "", True: "   above", False: "   not above"}[line.beats_pixels]
-    return f"{_name(line):<{width}}  {line.channels:>8}  {score:>5}{ks}{note}"
+    return f"{_name(line):<{width}}  {line.channels:>8}  {_digits(line.score):>4}{ks}{others}{note}"
+
+
+def _digits(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}".removeprefix("0")
+
+
+def _signed(weight: float) -> str:
+    text = f"{weight:+.2f}"
+    return text[0] + text[1:].removeprefix("0")
+
+
+def _beside(line: Model, probe: str) -> str:
+    """Another probe's chosen point: its AP, and how many channels it uses where that is not all."""
+    score, size = line.chosen.get(probe, (None, 0))
+    return f"{_digits(score)} ({size})" if 0 < size < line.channels else f"{_digits(score)}      "
 
 
 def _remarks(comparison: Comparison) -> list[str]:
+    """What the table cannot say: the recipe's balanced figures beside the natural ones, and what is undefined."""
+    lines = [
+        f"  {_name(line)}: F1 {_digits(line.f1)}; balanced to 50/50, as published recipes report it, "
+        f"{_digits(line.balanced_f1)}"
+        for line in comparison.models
+    ]
+    return lines + _undefined(comparison)
+
+
+def _undefined(comparison: Comparison) -> list[str]:
     beaten = [line for line in comparison.models if line.beats_pixels is False]
     return [
-        f"{_name(line)} does not beat image statistics: how few of its channels suffice is not defined."
+        f"  {_name(line)} does not beat image statistics: how few of its channels suffice is not defined."
         for line in beaten
     ]
 
 
-def _channels(ranked: Ranked) -> list[str]:
+def _channels(ranked: Ranked, folds: int) -> list[str]:
     what = "for 95 % of the full score on validation" if ranked.label == "k95" else "that validation chose"
-    lines = [
-        f"{ranked.backbone} {ranked.layer}, {ranked.size} channels {what}, by weight (share of folds that chose them)"
-    ]
+    lines = [f"{ranked.backbone} {ranked.layer}, {ranked.size} channels {what}, by weight (folds that chose them)"]
     for word, entries in (("for", ranked.towards), ("against", ranked.against)):
         if entries:
-            shown = "  ".join(f"{c:>4} {w:+.2f} ({100 * f:.0f} %)" for c, w, f in entries)
+            shown = " ".join(f"{c:>5} {_signed(w)} ({round(f * folds)}/{folds})" for c, w, f in entries)
             lines.append(f"  {word:<8}{shown}")
     return lines
 
