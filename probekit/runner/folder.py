@@ -16,6 +16,11 @@ from probekit.api.errors import Issue, ProbekitError
 
 LOCK, STATE = ".lock", "run.json"
 
+_RECORD = ("schema_version", "spec", "complete")
+_TABLES = ("points", "results", "fits", "channels", "k_at_tau", "groups", "histograms", "timings")
+_OWN = (LOCK, STATE, "spec.yaml", "jobs", "scorers", "scores", ".*.tmp", *(f"{name}.parquet" for name in _TABLES))
+"""The names of all that a run writes into its folder."""
+
 
 def display(path: Path) -> str:
     """A path as a user would type it: relative to the working directory where it lies below it."""
@@ -39,31 +44,41 @@ def dump_json(value: Any) -> bytes:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """What ``run.json`` says, or none where there is no run."""
+    """What ``run.json`` says, or none where there is no run.
+
+    Raises:
+        ProbekitError: there is a ``run.json`` that no run wrote.
+    """
     try:
-        state = json.loads((path / STATE).read_text())
-    except FileNotFoundError:
+        state = json.loads((path / STATE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ProbekitError(
-            [Issue(display(path / STATE), f"cannot be read ({error}); --replace starts over, --out DIR goes elsewhere")]
-        ) from None
-    if not isinstance(state, dict):
+    except OSError as error:
+        raise ProbekitError([Issue(display(path / STATE), f"cannot be read: {error.strerror}")]) from None
+    except ValueError:
+        state = None
+    if not isinstance(state, dict) or any(key not in state for key in _RECORD):
         raise ProbekitError([Issue(display(path / STATE), "is not a run's record; --out DIR goes elsewhere")])
     return state
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Holds a run's folder for this process; the hold ends with the process, however it ends.
+    """Holds a run's folder for this process, made where it is missing; the hold ends with the process, however it ends.
 
     Raises:
-        ProbekitError: another process holds it, with its number and since when.
+        ProbekitError: another process holds it, with its number and since when; it holds something that is no run; it
+            cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if read_state(path) is None:
+            strangers = sorted(child.name for child in path.iterdir() if not _precedes_record(child))
+            if strangers:
+                what = f"holds files that no run made ({strangers[0]}); --out DIR goes elsewhere"
+                raise ProbekitError([Issue(display(path), what)])
         lock = (path / LOCK).open("a+")
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise ProbekitError([Issue(display(path), f"cannot be used as a run's folder: {error.strerror}")]) from None
     with lock:
         try:
@@ -79,37 +94,43 @@ def held(path: Path) -> Iterator[None]:
 
 
 def begin(path: Path, identity: Mapping[str, Any], changes: Sequence[str], replace: bool) -> dict[str, Any] | None:
-    """Makes a held folder ready for a run.
+    """Makes a held folder ready for a run. What is deleted is a run's own; other files in the folder stay.
 
     Args:
         path: the folder.
         identity: what the run is of: the canonical spec and the digests of its data; written into a new run's record.
         changes: how ``identity`` differs from what the folder holds, one text each (empty: it does not, or it is new).
-        replace: whether what another spec left here may be deleted.
+        replace: whether what the folder holds may be deleted.
 
     Returns:
         The record of the run that goes on, or none for a new one.
 
     Raises:
-        ProbekitError: the folder holds a run of another spec, or something that is no run.
+        ProbekitError: the folder holds a run of another spec.
     """
-    state = read_state(path) if not replace else None
-    strangers = [child.name for child in path.iterdir() if child.name != LOCK]
-    if state is None and strangers and STATE not in strangers:
-        raise ProbekitError(
-            [Issue(display(path), f"holds files that no run made ({strangers[0]}); --out DIR goes elsewhere")]
-        )
     if changes and not replace:
         what = "; ".join(changes)
         raise ProbekitError(
             [Issue(display(path), f"holds a run of another spec: {what}. --out DIR keeps both, --replace starts over")]
         )
-    if state is not None:
-        return state
+    state = None if replace else read_state(path)
+    # A kill must leave the old run, or none of its jobs under the new run's record.
+    if (path / "jobs").exists() and (state is None or state["complete"]):
+        (path / "jobs").rename(path / f".jobs.{os.getpid()}.tmp")
+    if state is None:
+        write_atomically(path / STATE, dump_json({**identity, "complete": False}))
     for child in path.iterdir():
-        if child.name == LOCK:
-            continue
-        shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    (path / "jobs").mkdir()
-    write_atomically(path / STATE, dump_json({**identity, "complete": False}))
-    return None
+        if _is_own(child) and (child.match(".*.tmp") or (state is None and child.name not in (LOCK, STATE))):
+            shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+    return state
+
+
+def _is_own(path: Path) -> bool:
+    return any(path.match(pattern) for pattern in _OWN)
+
+
+def _precedes_record(path: Path) -> bool:
+    """Whether a run that was killed before it had a record can have left this."""
+    if path.name == LOCK:
+        return path.is_file() and path.read_bytes()[:8] in (b"", b"process ")
+    return path.match(f".{STATE}.*.tmp")
