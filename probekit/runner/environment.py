@@ -13,8 +13,8 @@ from probekit.spec.resolved import Resolved
 _PACKAGES = ("numpy", "torch", "pyarrow", "pillow", "safetensors", "scikit-learn", "timm", "torchvision")
 
 
-def environment(resolved: Resolved, networks: tuple[Network, ...], threads: int) -> dict[str, Any]:
-    """Versions of all that has a say in the numbers, and the hardware."""
+def environment(resolved: Resolved, networks: tuple[Network, ...]) -> dict[str, Any]:
+    """Versions of all that has a say in the numbers, and the hardware. How many threads worked has none."""
     import torch
 
     uses = [resolved.data, *resolved.backbones.values(), *resolved.controls.values(), *resolved.probes.values()]
@@ -24,7 +24,6 @@ def environment(resolved: Resolved, networks: tuple[Network, ...], threads: int)
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
-        "threads": threads,
         "devices": {name: torch.cuda.get_device_name(name) if name.startswith("cuda") else "cpu" for name in devices},
         "packages": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
         "plugins": {

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from probekit.api import Issue, ProbekitError
 from probekit.features.store import Collection, Store
 from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
@@ -20,11 +21,12 @@ from probekit.runner.folder import begin, display, held, read_state, write_atomi
 from probekit.runner.hardware import limited_threads
 from probekit.runner.job import JobInput, fit_job
 from probekit.runner.predict import forecast, require_room
-from probekit.runner.prepare import Prepared, build_folds, data_digest, prepare
+from probekit.runner.prepare import Prepared, build_folds, data_digest, prepare, weights_files
 from probekit.runner.progress import Progress, Silent
 from probekit.runner.record import circular_labels, concept_line, describe_network, headline, run_record
 from probekit.runner.run import Run, load
-from probekit.runner.scoring import common_cells
+from probekit.runner.scoring import common_cells, require_classes
+from probekit.runner.shared_cells import write_shared_cells
 from probekit.runner.tables import SCHEMA_VERSION
 from probekit.runner.write import write_job
 from probekit.spec.load import load_experiment
@@ -60,7 +62,8 @@ def run(
             "schema_version": SCHEMA_VERSION,
             "spec": json.loads(json.dumps(resolved.canonical(folder))),
             "data": data_digest(prepared.source),
-            "environment": environment(resolved, prepared.networks, threads),
+            "weights": weights_files(prepared),
+            "environment": environment(resolved, prepared.networks),
         }
         state = begin(folder, identity, _changes(read_state(folder), identity), replace)
         if state is not None and state.get("complete"):
@@ -80,6 +83,9 @@ def _changes(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]
     changes = [str(change) for change in changed_keys(old["spec"], new["spec"])]
     if not changes and old["data"] != new["data"]:
         changes.append("images, groups or masks are not those of the run")
+    if not changes and old["weights"] != new["weights"]:
+        names = ", ".join(name for name in new["weights"] if old["weights"].get(name) != new["weights"][name])
+        changes.append(f"the weights of {names} are not those of the run")
     if not changes and not old.get("complete"):
         changes += [str(change) for change in changed_keys(old["environment"], new["environment"])]
     return changes
@@ -101,7 +107,10 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
 
     store = Store(resolved.store, experiment.store.budget)
     require_room(store, forecast(prepared, dataset, store))
-    store.path.mkdir(parents=True, exist_ok=True)
+    try:
+        store.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProbekitError([Issue(display(store.path), f"cannot be used as the store: {error.strerror}")]) from None
     collections: dict[tuple[str, str], Collection] = {}
     described: dict[str, Any] = {}
     for network in prepared.networks:
@@ -111,6 +120,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             collections[network.name, layer] = collection
         described[network.name] = describe_network(network, weights)
     cells = common_cells(dataset, collections.values())
+    require_classes(resolved, dataset, cells, folds)
 
     progress.start("Probes", ", ".join(entry.name for entry in prepared.probes), units, "units")
     for job in prepared.jobs:
@@ -136,6 +146,8 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             assessed = list(assess(given, points_of(given, output)))
         write_job(target, given, output, assessed, described[job.backbone])
     progress.finish()
+    with clock.measured("cells", "for comparisons elsewhere"):
+        write_shared_cells(folder, dataset, cells, collections)
     assemble(
         folder,
         prepared.jobs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from probekit.api import NEGATIVE, POSITIVE, Issue, LabelSource, ParameterError, ProbekitError
 from probekit.plan.networks import Network, build_networks
@@ -149,3 +150,22 @@ def data_digest(source: LabelSource) -> str:
         masks = [source.mask_digest(image, concept) for concept in source.concepts]
         digest.update(json.dumps([image.id, image.group, image.outer, image.digest, masks]).encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def weights_files(prepared: Prepared) -> dict[str, str]:
+    """The digests of the networks' weights that are files of the user's, which may change under a spec that does not.
+
+    Raises:
+        ProbekitError: files that cannot be read, each at its place in the spec.
+    """
+    digests, issues = {}, []
+    for network in prepared.networks:
+        if network.kind != "model" or not isinstance(getattr(network.parameters, "weights", None), Path):
+            continue
+        try:
+            digests[network.name] = network.backbone.weights().digest
+        except ParameterError as error:
+            issues.append(prepared.resolved.locate(prepared.resolved.backbones[network.name].section, error))
+    if issues:
+        raise ProbekitError(issues)
+    return digests

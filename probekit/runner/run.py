@@ -72,12 +72,17 @@ def load(path: str | Path) -> Run:
     """Opens a finished run.
 
     Raises:
-        ProbekitError: there is no run, or it is not finished.
+        ProbekitError: there is no run, it is not finished, or another format.
     """
+    from probekit.runner.tables import SCHEMA_VERSION
+
     path = Path(path)
     info = read_state(path) if path.is_dir() else None
     if info is None:
         raise ProbekitError([Issue(display(path), "holds no run (no run.json)")])
-    if not info.get("complete"):
+    if info["schema_version"] != SCHEMA_VERSION:
+        what = f"has format {info['schema_version']}, not {SCHEMA_VERSION}: the probekit that made it opens it"
+        raise ProbekitError([Issue(display(path), what)])
+    if not info["complete"]:
         raise ProbekitError([Issue(display(path), "is not finished: `probekit run` with its spec goes on")])
     return Run(path, info)

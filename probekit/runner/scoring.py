@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import VOID, Scorer
+from probekit.api import NEGATIVE, POSITIVE, VOID, ProbekitError, Scorer
 from probekit.evaluate.scorer import evaluate_scorers
 from probekit.features.store import Collection
 from probekit.geometry.reference import Resampler
 from probekit.runner.dataset import Dataset
+from probekit.sampling.splits import Fold, missing_classes
+from probekit.spec.resolved import Resolved
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,29 @@ def common_cells(dataset: Dataset, collections: Iterable[Collection]) -> Referen
             start, stop = dataset.offsets[place], dataset.offsets[place + 1]
             labels[:, start:stop][:, ~valid] = VOID
     return ReferenceCells(labels, dataset.cell_groups)
+
+
+def require_classes(
+    resolved: Resolved, dataset: Dataset, cells: ReferenceCells, folds: Sequence[Sequence[Fold]]
+) -> None:
+    """Refuses a run whose common cells lack a class in some part of some fold (the folds were made of all cells).
+
+    Raises:
+        ProbekitError: for every concept that lacks one.
+    """
+
+    def count(label: int) -> NDArray[np.int64]:
+        n_groups = len(dataset.groups)
+        return np.stack([np.bincount(cells.group[of == label], minlength=n_groups) for of in cells.labels], axis=1)
+
+    where = f"{resolved.at(('split',), '').where}: on the cells that all models see,"
+    issues = [
+        issue
+        for of_repeat in folds
+        for issue in missing_classes(of_repeat, count(POSITIVE), count(NEGATIVE), dataset.concepts, where=where)
+    ]
+    if issues:
+        raise ProbekitError(dict.fromkeys(issues))
 
 
 def resampler(dataset: Dataset, collection: Collection, place: int) -> Resampler:
