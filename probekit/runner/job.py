@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import FULL, POSITIVE, VOID, Fit, Path, Probe, Problem, Scorer
+from probekit.api import FULL, NEGATIVE, POSITIVE, VOID, Fit, Issue, Path, Probe, ProbekitError, Problem, Scorer
 from probekit.evaluate.choose import best_fit, best_of_rungs, smallest_reaching
 from probekit.evaluate.pooling import MarginScale, margin_scale
 from probekit.evaluate.scorer import evaluate_scorers
@@ -118,6 +118,7 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
     training = draw_training_rows(job.dataset, job.collection, labels, job.per_class, job.seed, key)
     places = [(fold, concept) for fold in job.folds for concept in range(len(job.dataset.concepts))]
     everyone = np.arange(len(job.dataset.groups))
+    _require_classes(job, training, labels, places)
     all_problems = _problems(
         job,
         training,
@@ -178,6 +179,39 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
                 threshold = in_units * float(scale.deviation[0]) + float(scale.mean[0])
                 finals[entry.name][concept][label] = (fit, threshold)
     return JobOutput(paths, finals, rows)
+
+
+def _require_classes(
+    job: JobInput,
+    training: TrainingRows,
+    labels: Sequence[Sequence[NDArray[np.int8]]],
+    places: Sequence[tuple[Fold, int]],
+) -> None:
+    """Refuses folds that lack a class on the layer's own grid, whose cells may be too coarse for what the reference
+    grid shows, or among the few rows that were drawn."""
+    group = np.array([cut.group for cut in job.dataset.cuts])
+    issues = []
+    for fold, concept in places:
+        seen = [part for part, of in zip(labels[concept], np.isin(group, fold.validation), strict=True) if of]
+        drawn = training.y[concept][training.training(concept, fold.train)]
+        for value, word in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
+            held = {
+                "validation": any((part == value).any() for part in seen),
+                f"the training rows drawn (sampling.per_class: {job.per_class})": bool(
+                    (drawn == (value == POSITIVE)).any()
+                ),
+            }
+            issues += [
+                Issue(
+                    f"{job.backbone} {job.layer}",
+                    f"fold {fold.index + 1} of {len(job.folds)} has no {word} '{job.dataset.concepts[concept]}' in "
+                    f"{part} on this layer's grid: another layer, fewer folds, or a lower labels.positive",
+                )
+                for part, there in held.items()
+                if not there
+            ]
+    if issues:
+        raise ProbekitError(issues)
 
 
 def _problems(
