@@ -76,15 +76,18 @@ def _over_repeats(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Points whose repeat is null, and the means of their repeats' scores."""
     means: dict[str, dict[str, Any]] = {}
-    sizes: dict[str, list[float]] = {}
+    repeats: dict[str, list[dict[str, Any]]] = {}
     of: dict[str, str] = {}
     for row in points:
         name = "|".join((*(row[column] for column in _UNIT), "mean", row["condition"], row["rung"]))
         of[row["point_id"]] = name
         means.setdefault(name, {**row, "point_id": name, "repeat": None})
-        sizes.setdefault(name, []).append(row["n_channels"])
+        repeats.setdefault(name, []).append(row)
     for name, row in means.items():
-        row["n_channels"] = float(np.median(sizes[name]))
+        ratios = [one["lambda_ratio"] for one in repeats[name] if one["lambda_ratio"] is not None]
+        row["lambda_ratio"] = float(np.median(ratios)) if ratios else None
+        row["k"] = row["k"] if len({one["k"] for one in repeats[name]}) == 1 else None
+        row["n_channels"] = float(np.median([one["n_channels"] for one in repeats[name]]))
     values: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in results:
         key = (of[row["point_id"]], row["split"], row["sampling"], row["grid"], row["metric"])

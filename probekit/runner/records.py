@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -135,9 +135,11 @@ def fit_rows(job: JobInput, output: JobOutput) -> Iterator[Row]:
                     "rows": output.rows[fold, concept],
                 }
         for concept, finals in output.finals[probe].items():
+            first = paths[job.folds[0].index, concept]
             for label, (fit, threshold) in finals.items():
                 yield {
                     **_fit_row(job, probe, concept, FINAL, label, fit),
+                    "point_id": point_id(job, probe, concept, _rung_behind(first, label, len(fit.support))),
                     "label": label,
                     "chosen": label == "chosen",
                     "threshold": threshold,
@@ -172,10 +174,16 @@ def channel_rows(job: JobInput, output: JobOutput) -> Iterator[Row]:
 def _fold_fits(paths: Sequence[FoldPath], label: str, finals: Mapping[str, Any]) -> list[KeptFit]:
     """The folds' fits that stand behind a final fit's label: for k90 ... the rung nearest to the final fit's own k, so
     that supports of one size are compared."""
-    if label in ("chosen", "full"):
-        return [kept for kept in (path.at(label) for path in paths) if kept is not None]
     size = len(finals[label][0].support)
-    return [min(path.kept, key=lambda kept: abs(len(kept.fit.support) - size)) for path in paths]
+    found = [path.at(_rung_behind(path, label, size)) for path in paths]
+    return [kept for kept in found if kept is not None]
+
+
+def _rung_behind(path: FoldPath, label: str, size: int) -> Rung:
+    """The rung of a path that stands behind a final fit: its label, or the one nearest in size."""
+    if label in ("chosen", "full"):
+        return cast("Rung", label)
+    return min(path.kept, key=lambda kept: abs(len(kept.fit.support) - size)).fit.rung
 
 
 def _raw_weights(fit: Fit) -> dict[int, float]:

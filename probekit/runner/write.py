@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -91,7 +92,9 @@ def _write_scorers(folder: Path, job: JobInput, output: JobOutput, described: Ma
 
 
 def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    """A name as a part of a file's name, distinct for distinct names."""
+    plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _write_scores(folder: Path, job: JobInput, assessed: Sequence[Assessed]) -> None:
