@@ -1,0 +1,1 @@
+"""A fixed bank of Gabor filters as a backbone for probekit."""
