@@ -1,0 +1,198 @@
+"""A plugin for tests of whole runs: a backbone that holds the truth in one channel, a label source that misbehaves.
+
+``tests/conftest.py`` makes a distribution of it, so that a child process finds it as it finds any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probekit.api import (
+    BackbonePlugin,
+    Batch,
+    FeatureMap,
+    ImageRef,
+    InputGeometry,
+    LabelSourcePlugin,
+    Layer,
+    Parameters,
+    Prepared,
+    Provenance,
+    UnreadableImageError,
+    Weights,
+    WeightsInfo,
+    hookimpl,
+)
+from probekit.api.checkpoints import file_digest
+from probekit.testing.fakes import DISCS, TINY, DiscParameters, DiscSource
+
+
+class PlantedParameters(Parameters):
+    """Of :class:`PlantedBackbone`."""
+
+    channels: int = 6
+    order: tuple[int, ...] | None = None
+    weights: Weights = "bundled"
+    stride: int = 8
+    crop: bool = False
+    nan_on_white: bool = False
+    kind: str = "planted"
+
+
+class PlantedBackbone:
+    """One cell a ``stride`` by ``stride`` block. Channel 2 is the block's brightness, which is what a disc is; the
+    others are seeded sums of pixels with zero mean: noise. ``order`` permutes the channels, ``crop`` drops what does
+    not fill a block instead of padding, random weights have no channel of truth.
+
+    Attributes:
+        loads, forwards: of all instances; tests reset them.
+    """
+
+    loads = 0
+    forwards = 0
+
+    def __init__(self, parameters: PlantedParameters, seed: int = 0) -> None:
+        self.p, self.seed = parameters, seed
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        return {"cells": Layer(self.p.channels, (self.p.stride, self.p.stride))}
+
+    @property
+    def family(self) -> str:
+        return self.p.kind
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {**self.p.model_dump(mode="json", exclude={"weights", "nan_on_white"})}
+
+    def weights(self) -> WeightsInfo:
+        if self.p.weights == "random":
+            return WeightsInfo("random", f"random: seed {self.seed}", "random")
+        if isinstance(self.p.weights, Path):
+            return WeightsInfo("file", file_digest(self.p.weights), self.p.weights.name)
+        return WeightsInfo("bundled", "sha256:planted", "planted")
+
+    def twin(self) -> Mapping[str, Any]:
+        return {**self.p.model_dump(), "weights": "random"}
+
+    def load(self, layers: Sequence[str], device: Any, dtype: Any) -> None:
+        import torch
+
+        type(self).loads += 1
+        size = self.p.stride
+        kernels = torch.randn(self.p.channels, 3, size, size, generator=torch.Generator().manual_seed(7 + self.seed))
+        kernels -= kernels.mean(dim=(1, 2, 3), keepdim=True)
+        if self.p.weights != "random":
+            kernels[2] = 1.0 / (3 * size * size)
+        self.kernels = kernels[list(self.p.order)] if self.p.order else kernels
+
+    def prepare(self, image: Any) -> Prepared:
+        import torch
+
+        height, width = image.shape[:2]
+        size = self.p.stride
+        if self.p.crop:
+            rows, columns = height // size * size, width // size * size
+        else:
+            rows, columns = -(-height // size) * size, -(-width // size) * size
+        tensor = torch.zeros(3, rows, columns)
+        tensor[:, :height, :width] = torch.from_numpy(image[:rows, :columns].astype(np.float32) / 255).permute(2, 0, 1)
+        inside = min(rows, height), min(columns, width)
+        return Prepared(tensor, InputGeometry(*inside, *inside, rows, columns))
+
+    def forward(self, batch: Batch, layers: Sequence[str]) -> Sequence[Mapping[str, FeatureMap]]:
+        import torch
+
+        type(self).forwards += len(batch.geometry)
+        maps = torch.nn.functional.conv2d(batch.tensor, self.kernels, stride=self.p.stride)
+        if self.p.nan_on_white:
+            maps[batch.tensor.amin(dim=(1, 2, 3)) == 1.0, 3] = float("nan")
+        return [
+            {"cells": FeatureMap(one, geometry.grid(*one.shape[1:]))}
+            for one, geometry in zip(maps, batch.geometry, strict=True)
+        ]
+
+
+class OddParameters(DiscParameters):
+    """Of :class:`OddSource`: lists of images (``g00-1``) or groups (``g00``)."""
+
+    poisoned: tuple[str, ...] = ()
+    white: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    shuffled: bool = False
+    concept: str | None = None
+    model: str | None = None
+
+
+class OddSource(DiscSource):
+    """Discs and squares, some of whose images are rubbish, all white or undecodable; or with masks of other images."""
+
+    _parameters: OddParameters
+
+    @property
+    def concepts(self) -> Sequence[str]:
+        return super().concepts if self._parameters.concept is None else (self._parameters.concept,)
+
+    @property
+    def provenance(self) -> Provenance:
+        model = self._parameters.model
+        return super().provenance if model is None else Provenance("model", family=model)
+
+    def images(self) -> Sequence[ImageRef]:
+        return [image for image in super().images() if not self._is(image, self._parameters.left_out)]
+
+    def open(self, image: ImageRef) -> Any:
+        p = self._parameters
+        if self._is(image, p.broken):
+            raise UnreadableImageError("no photograph")
+        pixels = super().open(image)
+        if self._is(image, p.white):
+            return np.full_like(pixels, 255)
+        if self._is(image, p.poisoned):
+            return np.random.default_rng(1).integers(0, 256, pixels.shape, dtype=np.uint8)
+        return pixels
+
+    def mask(self, image: ImageRef, concept: str) -> Any:
+        if self._parameters.shuffled and concept == "disc":
+            # A label that has to do with another image only.
+            others = [other for other in super().images() if other.id != image.id]
+            return super().mask(others[hash_of(image.id) % len(others)], "square")
+        return super().mask(image, concept)
+
+    def _digest(self, name: str) -> str:
+        """Of the image alone: what is left out elsewhere does not change it."""
+        p = self._parameters
+        image = ImageRef(name.partition("/")[0], name[:3], 0, 0, "")
+        kinds = [self._is(image, of) for of in (p.poisoned, p.white)]
+        plain = DiscParameters(**p.model_dump(include=set(DiscParameters.model_fields)))
+        return DiscSource(plain, seed=self._seed)._digest(f"{name} {kinds} {p.shuffled}")
+
+    @staticmethod
+    def _is(image: ImageRef, names: Sequence[str]) -> bool:
+        return image.id in names or image.group in names
+
+
+def hash_of(text: str) -> int:
+    return sum(ord(character) * 31**place for place, character in enumerate(text))
+
+
+PLANTED = BackbonePlugin(
+    "planted", "one channel is the truth", "run_fakes:PlantedBackbone", PlantedParameters, default_layers=("cells",)
+)
+ODD = LabelSourcePlugin("odd", "discs, with faults", "run_fakes:OddSource", OddParameters)
+
+
+@hookimpl
+def probekit_backbones() -> list[BackbonePlugin]:
+    return [TINY, PLANTED]
+
+
+@hookimpl
+def probekit_label_sources() -> list[LabelSourcePlugin]:
+    return [DISCS, ODD]
