@@ -17,8 +17,9 @@ from probekit.api.errors import Issue, ProbekitError
 LOCK, STATE = ".lock", "run.json"
 
 _RECORD = ("schema_version", "spec", "complete")
-_TABLES = ("points", "results", "fits", "channels", "k_at_tau", "groups", "histograms", "timings")
-_OWN = (LOCK, STATE, "spec.yaml", "jobs", "scorers", "scores", ".*.tmp", *(f"{name}.parquet" for name in _TABLES))
+_TABLES = ("points", "results", "fits", "channels", "k_at_tau", "groups", "histograms", "timings", "cells")
+_FOLDERS = ("jobs", "scorers", "scores", "sample")
+_OWN = (LOCK, STATE, "spec.yaml", ".*.tmp", *_FOLDERS, *(f"{name}.parquet" for name in _TABLES))
 """The names of all that a run writes into its folder."""
 
 
