@@ -10,7 +10,7 @@ from typing import Any
 from probekit.plan.networks import Network
 from probekit.spec.resolved import Resolved
 
-_PACKAGES = ("numpy", "torch", "pyarrow", "pillow", "safetensors", "scikit-learn", "timm", "torchvision")
+_PACKAGES = ("numpy", "scipy", "torch", "torchvision", "timm", "segment-anything", "pillow", "pyarrow", "safetensors")
 
 
 def environment(resolved: Resolved, networks: tuple[Network, ...]) -> dict[str, Any]:
