@@ -151,7 +151,7 @@ class OddSource(DiscSource):
         p = self._parameters
         if self._is(image, p.broken):
             raise UnreadableImageError("no photograph")
-        pixels = super().open(image)
+        pixels = self._plain().open(image)
         if self._is(image, p.white):
             return np.full_like(pixels, 255)
         if self._is(image, p.poisoned):
@@ -170,8 +170,12 @@ class OddSource(DiscSource):
         p = self._parameters
         image = ImageRef(name.partition("/")[0], name[:3], 0, 0, "")
         kinds = [self._is(image, of) for of in (p.poisoned, p.white)]
-        plain = DiscParameters(**p.model_dump(include=set(DiscParameters.model_fields)))
-        return DiscSource(plain, seed=self._seed)._digest(f"{name} {kinds} {p.shuffled}")
+        return self._plain()._digest(f"{name} {kinds} {p.shuffled}")
+
+    def _plain(self) -> DiscSource:
+        return DiscSource(
+            DiscParameters(**self._parameters.model_dump(include=set(DiscParameters.model_fields))), seed=self._seed
+        )
 
     @staticmethod
     def _is(image: ImageRef, names: Sequence[str]) -> bool:

@@ -1,0 +1,188 @@
+"""A run finds what was planted, nothing where there is nothing, and never learns from what it is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import probekit
+from probekit.evaluate.scorer import evaluate_scorers, load_scorer
+from probekit.features.store import CollectionKey, Store
+from probekit.report.comparison import compare_models
+from probekit.runner.job import JobInput, JobOutput
+from probekit.runner.run import Run
+
+Spec = Callable[..., Path]
+TRUTH = 2
+
+
+def planted(run: Run, **of: str) -> Any:
+    points = run.points
+    for column, value in of.items():
+        points = points[points[column] == value]
+    return points
+
+
+def test_the_planted_channel_is_ranked_first_and_suffices(experiment: Spec) -> None:
+    run = probekit.run(experiment())
+    for concept, sign in (("disc", 1), ("square", -1)):
+        for label in ("k90", "k95", "full"):
+            final = run.fits[run.fits["fit_id"] == f"planted|cells|{concept}|topk|0|observed|{label}|final"]
+            ranking = run.channels[run.channels["fit_id"] == final["fit_id"].item()].sort_values("rank")
+            assert ranking["channel"].iloc[0] == TRUTH
+            assert np.sign(ranking["coefficient"].iloc[0]) == sign
+            assert ranking["folds"].iloc[0] == 1
+    k95 = run.k_at_tau[run.k_at_tau["tau"] == 0.95]
+    assert set(k95["k"]) <= {1, 2}
+    assert set(k95["k_validation"]) <= {1, 2}
+    assert (k95["full"] > 0.9).all()
+
+
+def test_a_random_twin_is_never_ranked_and_knows_nothing(finished: Run) -> None:
+    disc = compare_models(finished)[0]
+    assert disc.concept == "disc"
+    assert {line.backbone for line in disc.models} == {"planted", "tiny"}
+    assert {line.backbone for line in disc.controls} == {"planted random", "tiny random", "pixels"}
+    scores = {line.backbone: line.score for line in (*disc.models, *disc.controls)}
+    assert scores["planted random"] is not None
+    assert scores["planted"] is not None
+    assert scores["planted random"] < 0.4 < 0.9 < scores["planted"]
+
+
+def test_k_is_undefined_exactly_where_image_statistics_do_as_well(finished: Run) -> None:
+    table = finished.k_at_tau
+    pixels = table[table["backbone"] == "pixels"].set_index(["concept", "tau"])["full"]
+    models = table[table["backbone"] != "pixels"]
+    assert len(models)
+    for row in models.itertuples():
+        above = row.full > pixels[row.concept, row.tau]
+        assert np.isnan(row.k) != above
+        assert above or "is not above pixels" in row.reason
+    assert table[table["backbone"] == "pixels"]["k"].notna().all()
+
+
+def test_permuting_channels_permutes_the_ranking(experiment: Spec) -> None:
+    order = [4, 2, 5, 0, 3, 1]
+    one = probekit.run(experiment())
+    two = probekit.run(experiment(backbones=f"{{planted: {{use: planted, with: {{order: {order}}}}}}}"), out="permuted")
+    before, after = (run.channels.sort_values(["fit_id", "rank"], ignore_index=True) for run in (one, two))
+    assert (before["fit_id"] == after["fit_id"]).all()
+    assert [order[channel] for channel in after["channel"]] == before["channel"].tolist()
+    np.testing.assert_allclose(after["coefficient"], before["coefficient"], atol=1e-4)
+    np.testing.assert_allclose(two.results["value"], one.results["value"], atol=1e-3)
+
+
+def test_labels_of_other_images_give_the_prevalence(experiment: Spec) -> None:
+    data = "{use: odd, with: {groups: 6, images: 2, height: 64, width: 80, shuffled: true, concept: disc}}"
+    run = probekit.run(experiment(data=data))
+    full = planted(run, probe="topk", rung="full")["point_id"].item()
+    scores = run.results[(run.results["point_id"] == full) & (run.results["split"] == "test")]
+    natural = scores[scores["sampling"] == "natural"].set_index("metric")["value"]
+    assert natural["average_precision"] < 3 * natural["prevalence"] < 0.5
+    assert abs(natural["roc_auc"] - 0.5) < 0.2
+
+
+@pytest.mark.parametrize("label", ["chosen", "full", "k90"])
+def test_a_scorer_file_reproduces_the_probe_on_stored_features(
+    experiment: Spec, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    jobs = recorded(monkeypatch)
+    run = probekit.run(experiment())
+    ((given, output),) = jobs
+    (folder,) = (run.path / "scorers").iterdir()
+    scorer, about = load_scorer(folder / f"disc.topk.{label}.safetensors")
+    fit, threshold = output.finals["topk"][0][label]
+    # The features as somebody else finds them: by what the file's header says of them.
+    key = CollectionKey(about["weights_digest"], about["preprocessing"], about["layer"], "float32",
+                        about["plugin"], about["adapter_version"])  # fmt: skip
+    collection = Store(Path(".probekit-store")).collection(key)
+    assert set(collection.images) == {cut.key for cut in given.dataset.cuts}
+    features = np.concatenate([collection.read(image)[0] for image in sorted(collection.images)])
+    margins = evaluate_scorers([scorer], features)[0]
+    # On standardised features, as the probe was fitted.
+    support, moments = fit.support, standardisation(given, output)
+    z = (features[:, support] - moments[0][support]) / moments[1][support]
+    expected = z @ fit.coefficient
+    np.testing.assert_allclose(margins - margins[0], expected - expected[0], rtol=1e-4, atol=1e-4)
+    row = run.fits[run.fits["fit_id"] == f"planted|cells|disc|topk|0|observed|{label}|final"]
+    assert row["threshold"].item() == about["threshold"] == threshold
+    assert 0 < (margins >= about["threshold"]).mean() < 0.3
+
+
+def standardisation(job: JobInput, output: JobOutput) -> tuple[Any, Any]:
+    """Mean and deviation over the final fit's rows: all that were drawn for discs."""
+    from probekit.runner.rows import draw_training_rows, native_labels
+
+    labels = native_labels(job.dataset, job.collection)
+    key = (job.backbone, job.layer, job.repeat)
+    rows = draw_training_rows(job.dataset, job.collection, labels, job.per_class, job.seed, key)
+    drawn = rows.rows.numpy()[rows.drawn[0]].astype(np.float64)
+    return drawn.mean(axis=0), drawn.std(axis=0)
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[JobInput, JobOutput]]:
+    """Every job that is fitted from now on, with what it found."""
+    from probekit.runner import execute
+
+    jobs, real = [], execute.fit_job
+
+    def record(job: JobInput, advance: Any) -> JobOutput:
+        output = real(job, advance)
+        jobs.append((job, output))
+        return output
+
+    monkeypatch.setattr(execute, "fit_job", record)
+    return jobs
+
+
+def fits_of(output: JobOutput, fold: int) -> list[Any]:
+    """All that a fold's fits and choices are, numbers and all."""
+    found = []
+    for probe, paths in output.paths.items():
+        for (index, concept), path in paths.items():
+            if index == fold:
+                for kept in path.kept:
+                    arrays = {name: np.asarray(value).tolist() for name, value in kept.fit.scorer.arrays.items()}
+                    found.append(
+                        (probe, concept, path.chosen, kept.fit.rung, kept.fit.support.tolist(), arrays,
+                         kept.average_precision, kept.threshold, kept.mean, kept.deviation)
+                    )  # fmt: skip
+    return found
+
+
+def test_a_fold_knows_nothing_of_its_test_groups(experiment: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = recorded(monkeypatch)
+    probes = (
+        "{l1: {use: l1-path, with: {lambda_ratio: {points: 5, min: 0.01}}}, "
+        "topk: {use: l2-subsets, with: {rank_by: l1, k: [2], widths: 4, ridges: [0.1, 0.001]}}, "
+        "mlp: {use: mlp, with: {hidden: [4]}}}"
+    )
+    probekit.run(experiment(probes=probes))
+    ((job, clean),) = jobs
+    folds = job.folds
+    groups = [job.dataset.groups[i] for i in folds[0].test]
+    assert groups
+    data = f"{{use: odd, with: {{groups: 6, images: 2, height: 64, width: 80, poisoned: {groups}}}}}"
+    probekit.run(experiment(data=data, probes=probes), out="poisoned")
+    _, poisoned = jobs[-1]
+    assert fits_of(poisoned, 0) == fits_of(clean, 0)
+    for fold in folds[1:]:  # which train or choose on these groups
+        assert fits_of(poisoned, fold.index) != fits_of(clean, fold.index)
+
+
+def test_validation_groups_are_not_trained_on(experiment: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = recorded(monkeypatch)
+    probekit.run(experiment())
+    ((job, clean),) = jobs
+    groups = [job.dataset.groups[i] for i in job.folds[0].validation]
+    data = f"{{use: odd, with: {{groups: 6, images: 2, height: 64, width: 80, poisoned: {groups}}}}}"
+    probekit.run(experiment(data=data), out="poisoned")
+    _, poisoned = jobs[-1]
+    for concept in (0, 1):
+        for of, other in zip(clean.paths["l1"][0, concept].kept, poisoned.paths["l1"][0, concept].kept, strict=True):
+            assert np.array_equal(of.fit.scorer.arrays["weight"], other.fit.scorer.arrays["weight"])
+            assert of.average_precision != other.average_precision
