@@ -61,7 +61,7 @@ def check_widths(resolved: Resolved, probes: dict[str, Probe], networks: Sequenc
     """Parameters that a layer's width makes meaningless (k above it): notes of what is dropped where.
 
     Raises:
-        ProbekitError: a parameter is dropped at every layer of the run.
+        ProbekitError: a parameter that the spec gives (not a default) is dropped at every layer of the run.
     """
     notes: list[str] = []
     issues: list[Issue] = []
@@ -73,7 +73,7 @@ def check_widths(resolved: Resolved, probes: dict[str, Probe], networks: Sequenc
             resolved.at(("probes", name, "with", *path), f"{what}: above every layer's width, the widest has "
                         f"{max(channels for _, _, channels in layers)} channels")
             for path, what in dropped[0].items()
-            if path in everywhere
+            if path in everywhere and path[0] in (resolved.document.data["probes"][name].get("with") or {})
         ]  # fmt: skip
         for (network, layer, channels), gone in zip(layers, dropped, strict=True):
             if gone:
