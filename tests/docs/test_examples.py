@@ -61,7 +61,7 @@ def test_a_page_leaves_no_file_of_its_example_out(page):
     files = (file for file in folder.rglob("*") if file.suffix in (".py", ".toml", ".yaml") and file.stat().st_size)
     hidden = {"__init__.py"}
     wanted = {file.relative_to(folder).as_posix() for file in files if file.name not in hidden}
-    ours = {name for name in wanted if not re.search(r"(^|/)(\.|dist/|build/)", name)}
+    ours = {name for name in wanted if not re.search(r"(^|/)(\.|dist/|build/|runs/)", name)}
     assert ours == {name for name, _ in blocks(page)} - {None}
 
 
