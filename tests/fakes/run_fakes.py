@@ -125,13 +125,14 @@ class OddParameters(DiscParameters):
     white: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
     shuffled: bool = False
     concept: str | None = None
     model: str | None = None
 
 
 class OddSource(DiscSource):
-    """Discs and squares, some of whose images are rubbish, all white or undecodable; or with masks of other images."""
+    """Discs and squares, some of whose images are rubbish, all white, undecodable, or without masks."""
 
     _parameters: OddParameters
 
@@ -159,6 +160,8 @@ class OddSource(DiscSource):
         return pixels
 
     def mask(self, image: ImageRef, concept: str) -> Any:
+        if self._is(image, self._parameters.empty):
+            return np.zeros((image.height, image.width), np.uint8)
         if self._parameters.shuffled and concept == "disc":
             # A label that has to do with another image only.
             others = [other for other in super().images() if other.id != image.id]

@@ -173,6 +173,20 @@ def test_a_changed_spec_names_the_keys_and_touches_nothing(experiment: Spec) -> 
     assert replaced == expected
 
 
+def test_a_run_without_results_is_not_asked_about(experiment: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that only the work itself brings to light, such as folds without a class, is mended and run again."""
+    from probekit.runner import execute
+
+    spec = experiment()
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "fit_job", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            probekit.run(spec)
+    assert len(probekit.run(spec, ["split.folds=2"]).points)
+    with pytest.raises(ProbekitError, match=r"split\.folds was 2, is 3"):
+        probekit.run(spec)
+
+
 def test_replacing_leaves_nothing_of_the_old_run(experiment: Spec) -> None:
     run = probekit.run(experiment()).path
     with held(run):
@@ -208,6 +222,7 @@ def test_other_versions_matter_only_to_a_run_in_progress(experiment: Spec) -> No
     (run / "run.json").write_text(json.dumps(state))
     probekit.run(spec)
     (run / "run.json").write_text(json.dumps({**state, "complete": False}))
+    (run / "jobs" / "a").mkdir(parents=True)
     with pytest.raises(ProbekitError, match=r"packages\.torch was 1\.0"):
         probekit.run(spec)
 
