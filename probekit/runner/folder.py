@@ -97,6 +97,9 @@ def held(path: Path) -> Iterator[None]:
 def begin(path: Path, identity: Mapping[str, Any], changes: Sequence[str], replace: bool) -> dict[str, Any] | None:
     """Makes a held folder ready for a run. What is deleted is a run's own; other files in the folder stay.
 
+    A run that was stopped by an error or a kill before its first job was done is replaced without being asked about:
+    it has no result, and the error is what its spec was changed for.
+
     Args:
         path: the folder.
         identity: what the run is of: the canonical spec and the digests of its data; written into a new run's record.
@@ -109,12 +112,14 @@ def begin(path: Path, identity: Mapping[str, Any], changes: Sequence[str], repla
     Raises:
         ProbekitError: the folder holds a run of another spec.
     """
-    if changes and not replace:
+    state = read_state(path) if not replace else None
+    if changes and state is not None and not state["complete"] and not any((path / "jobs").glob("[!.]*")):
+        state = None
+    if changes and state is not None:
         what = "; ".join(changes)
         raise ProbekitError(
             [Issue(display(path), f"holds a run of another spec: {what}. --out DIR keeps both, --replace starts over")]
         )
-    state = None if replace else read_state(path)
     # A kill must leave the old run, or none of its jobs under the new run's record.
     if (path / "jobs").exists() and (state is None or state["complete"]):
         (path / "jobs").rename(path / f".jobs.{os.getpid()}.tmp")
