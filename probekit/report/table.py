@@ -123,7 +123,7 @@ def _cells(line: Model, width: int, taus: list[float], probes: list[str]) -> str
 
 
 def _digits(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}".removeprefix("0")
+    return "-" if score is None else f"{score:.3f}".removeprefix("0")[:4]
 
 
 def _signed(weight: float) -> str:
@@ -157,7 +157,8 @@ def _undefined(comparison: Comparison) -> list[str]:
 
 def _channels(ranked: Ranked, folds: int) -> list[str]:
     what = "for 95 % of the full score on validation" if ranked.label == "k95" else "that validation chose"
-    lines = [f"{ranked.backbone} {ranked.layer}, {ranked.size} channels {what}, by weight (folds that chose them)"]
+    channels = "1 channel" if ranked.size == 1 else f"{ranked.size} channels"
+    lines = [f"{ranked.backbone} {ranked.layer}, {channels} {what}, by weight (folds that chose them)"]
     for word, entries in (("for", ranked.towards), ("against", ranked.against)):
         if entries:
             shown = " ".join(f"{c:>5} {_signed(w)} ({round(f * folds)}/{folds})" for c, w, f in entries)
