@@ -43,7 +43,7 @@ def features(name: str, image: np.ndarray, **parameters) -> np.ndarray:
 
 
 def by_hand(image: np.ndarray, cell: int, row: int, column: int, side: int) -> np.ndarray:
-    """The eight statistics of one neighbourhood, pixel by pixel."""
+    """The ten statistics of one neighbourhood, pixel by pixel."""
     reach = side // 2
     cells = [
         image[r * cell : (r + 1) * cell, c * cell : (c + 1) * cell].astype(np.float64)
@@ -54,7 +54,9 @@ def by_hand(image: np.ndarray, cell: int, row: int, column: int, side: int) -> n
     beside = np.concatenate([np.abs(np.diff(part.mean(axis=2), axis=1)).ravel() for part in cells])
     above = np.concatenate([np.abs(np.diff(part.mean(axis=2), axis=0)).ravel() for part in cells])
     steps = [part.mean() if part.size else 0.0 for part in (beside, above)]
-    return np.concatenate([colours.mean(axis=0), colours.std(axis=0), steps]) / 255
+    greys = [part.mean(axis=2) for part in cells if part.size]
+    extremes = [np.mean([grey.min() for grey in greys]), np.mean([grey.max() for grey in greys])]
+    return np.concatenate([colours.mean(axis=0), colours.std(axis=0), steps, extremes]) / 255
 
 
 @settings(max_examples=30, deadline=None)
@@ -63,13 +65,13 @@ def test_pixels_equal_brute_force(height: int, width: int, cell: int, seed: int,
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     values = features("pixels", image, cell=cell)
     rows, columns = -(-height // cell), -(-width // cell)
-    assert values.shape == (26, rows, columns)
+    assert values.shape == (32, rows, columns)
     row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
     for place, side in enumerate((1, 3, 9)):
         expected = by_hand(image, cell, row, column, side)
-        np.testing.assert_allclose(values[8 * place : 8 * place + 8, row, column], expected, rtol=1e-5, atol=1e-6)
-    assert values[24, row, column] == pytest.approx((column + 0.5) * cell / width)
-    assert values[25, row, column] == pytest.approx((row + 0.5) * cell / height)
+        np.testing.assert_allclose(values[10 * place : 10 * place + 10, row, column], expected, rtol=1e-5, atol=1e-6)
+    assert values[30, row, column] == pytest.approx((column + 0.5) * cell / width)
+    assert values[31, row, column] == pytest.approx((row + 0.5) * cell / height)
 
 
 @pytest.mark.parametrize(("name", "reach"), [("pixels", (0, 1, 4)), ("random-conv", (1,))])
@@ -79,7 +81,7 @@ def test_an_impulse_moves_only_the_neighbourhood(name: str, reach: tuple[int, ..
     changed = image.copy()
     changed[6 * 16, 7 * 16 + 15] ^= 128  # a corner of cell (6, 7)
     moved = features(name, changed, cell=16) != before
-    groups = np.split(moved[:24], 3) if name == "pixels" else [moved]
+    groups = np.split(moved[:30], 3) if name == "pixels" else [moved]
     for channels, cells in zip(groups, reach, strict=True):
         rows, columns = np.nonzero(channels.any(axis=0))
         assert np.abs(rows - 6).max() <= cells
@@ -87,18 +89,18 @@ def test_an_impulse_moves_only_the_neighbourhood(name: str, reach: tuple[int, ..
     if name == "pixels":
         for channels, cells in zip(groups, reach, strict=True):
             assert channels[:3].any(axis=0).sum() == (2 * cells + 1) ** 2
-        assert not moved[24:].any()
+        assert not moved[30:].any()
 
 
 def test_pixels_of_a_mirrored_photograph_are_mirrored() -> None:
     image = photograph(96, 128)
     values = features("pixels", image)
-    np.testing.assert_array_equal(features("pixels", image[:, ::-1])[:24], values[:24, :, ::-1])
-    np.testing.assert_array_equal(features("pixels", image[::-1])[:24], values[:24, ::-1])
+    np.testing.assert_array_equal(features("pixels", image[:, ::-1])[:30], values[:30, :, ::-1])
+    np.testing.assert_array_equal(features("pixels", image[::-1])[:30], values[:30, ::-1])
     turned = features("pixels", image.transpose(1, 0, 2)).transpose(0, 2, 1)
-    swap = [*range(6), 7, 6]
-    for start in (0, 8, 16):
-        np.testing.assert_array_equal(turned[start : start + 8], values[start : start + 8][swap])
+    swap = [*range(6), 7, 6, 8, 9]
+    for start in (0, 10, 20):
+        np.testing.assert_array_equal(turned[start : start + 10], values[start : start + 10][swap])
 
 
 @pytest.mark.parametrize("name", ["pixels", "random-conv"])
@@ -108,7 +110,7 @@ def test_padding_never_enters(name: str) -> None:
     for height, width in ((160, 151), (137, 160), (139, 153)):
         values = features(name, np.full((height, width, 3), 77, np.uint8))
         rows, columns = int(height / 16 + 0.5), int(width / 16 + 0.5)
-        channels = slice(0, 24) if name == "pixels" else slice(None)
+        channels = slice(0, 30) if name == "pixels" else slice(None)
         np.testing.assert_allclose(values[channels, :rows, :columns], grey[channels, :rows, :columns], rtol=1e-5)
 
 

@@ -17,15 +17,16 @@ NEIGHBOURHOODS = (1, 3, 9)
 
 
 class Pixels(CellBackbone):
-    """Eight values a neighbourhood: mean of red, green, blue; their deviations; mean absolute difference of grey
-    between pixels side by side, and one above the other. All in units of the full scale (0 to 1). Then x and y of the
-    cell.
+    """Ten values a neighbourhood: mean of red, green, blue; their deviations; mean absolute difference of grey
+    between pixels side by side, and one above the other; the darkest and the brightest grey of a cell, averaged over
+    the neighbourhood's cells. All in units of the full scale (0 to 1). Then x and y of the cell.
 
-    Differences are taken within a cell, not across its border.
+    Differences are taken within a cell, not across its border. The extremes are there because a control must be as
+    strong as simple statistics allow: on cracks in roads they lift a linear probe's AP from .29 to .5.
     """
 
     name = "pixels"
-    channels = 8 * len(NEIGHBOURHOODS) + 2
+    channels = 10 * len(NEIGHBOURHOODS) + 2
 
     def describe(self, pixels: torch.Tensor, geometry: InputGeometry) -> torch.Tensor:
         """See the class."""
@@ -48,7 +49,15 @@ class Pixels(CellBackbone):
             ]
         )
         x, y = relative_position(geometry, cell, device)
-        parts = [_statistics(_box(sums, side), _box(counts, side)) for side in NEIGHBOURHOODS]
+        extremes, present = _extremes(grey, inside_y, inside_x, cell)
+        parts = [
+            part
+            for side in NEIGHBOURHOODS
+            for part in (
+                _statistics(_box(sums, side), _box(counts, side)),
+                _box(extremes, side) / _box(present, side).clamp(min=1) / (3 * 255),
+            )
+        ]
         return torch.cat([*parts, x[None], y[None]])
 
 
@@ -67,6 +76,21 @@ def _box(sums: torch.Tensor, side: int) -> torch.Tensor:
         return sums
     pooled = torch.nn.functional.avg_pool2d(sums[None], side, 1, side // 2, divisor_override=1)
     return pooled[0]
+
+
+def _extremes(
+    grey: torch.Tensor, inside_y: torch.Tensor, inside_x: torch.Tensor, cell: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each cell's darkest and brightest of three times grey, (2, rows, columns), zero where nothing of the cell lies on
+    the photograph; and whether anything does, (1, rows, columns). Both float64."""
+    rows, columns = len(inside_y), len(inside_x)
+    cells = grey.view(rows, cell, columns, cell).transpose(1, 2)
+    place = torch.arange(cell, device=grey.device)
+    outside = ~((place < inside_y[:, None])[:, None, :, None] & (place < inside_x[:, None])[None, :, None, :])
+    darkest = cells.masked_fill(outside, torch.inf).amin(dim=(2, 3))
+    brightest = cells.masked_fill(outside, -torch.inf).amax(dim=(2, 3))
+    present = torch.outer(inside_y, inside_x) > 0
+    return torch.stack([darkest, brightest]).double().masked_fill(~present, 0), present[None].double()
 
 
 def _statistics(sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ def probekit_backbones() -> Iterable[BackbonePlugin]:
     return [
         BackbonePlugin(
             "pixels",
-            "colour mean and deviation and gradients in a cell, its 3x3 and its 9x9 neighbourhood, and position",
+            "colour mean, deviation, gradients and extremes in a cell, its 3x3 and 9x9 neighbourhoods, and position",
             "probekit_baselines.pixels:Pixels",
             CellParameters,
             control=True,
