@@ -173,6 +173,8 @@ def build_dataset(source: LabelSource, experiment: Experiment, threads: int, pro
     if issues:
         raise ProbekitError(issues)
     images = list(source.images())
+    if not images:
+        raise ProbekitError([Issue("data", "holds no image")])
     tile = (experiment.tile.size, experiment.tile.overlap) if experiment.tile else None
     thresholds = (experiment.labels.positive, experiment.labels.negative)
     concepts = tuple(source.concepts)

@@ -195,21 +195,14 @@ def _require_classes(
         seen = [part for part, of in zip(labels[concept], np.isin(group, fold.validation), strict=True) if of]
         drawn = training.y[concept][training.training(concept, fold.train)]
         for value, word in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
-            held = {
-                "validation": any((part == value).any() for part in seen),
-                f"the training rows drawn (sampling.per_class: {job.per_class})": bool(
-                    (drawn == (value == POSITIVE)).any()
-                ),
-            }
-            issues += [
-                Issue(
-                    f"{job.backbone} {job.layer}",
-                    f"fold {fold.index + 1} of {len(job.folds)} has no {word} '{job.dataset.concepts[concept]}' in "
-                    f"{part} on this layer's grid: another layer, fewer folds, or a lower labels.positive",
-                )
-                for part, there in held.items()
-                if not there
-            ]
+            what = f"fold {fold.index + 1} of {len(job.folds)} has no {word} '{job.dataset.concepts[concept]}'"
+            where = f"{job.backbone} {job.layer}"
+            if not any((part == value).any() for part in seen):
+                advice = "a layer of smaller cells, fewer folds, or other shares under labels"
+                issues.append(Issue(where, f"{what} in validation on this layer's grid: {advice}"))
+            if not (drawn == (value == POSITIVE)).any():
+                advice = f"raise sampling.per_class ({job.per_class}), or a layer of smaller cells"
+                issues.append(Issue(where, f"{what} among the training rows: {advice}"))
     if issues:
         raise ProbekitError(issues)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from probekit.api import Grid, ParameterError, ProbekitError
+from probekit.api import Grid, Issue, ParameterError, ProbekitError
 from probekit.features.memory import map_shape, predict
 from probekit.features.speed import Speed, read_speed
 from probekit.features.store import Collection, CollectionKey, Store
@@ -71,7 +71,8 @@ def forecast(prepared: Prepared, dataset: Dataset, store: Store) -> tuple[Networ
     """Predicts the extraction of every network of a run.
 
     Raises:
-        ProbekitError: weights files that cannot be used, each at its place in the spec.
+        ProbekitError: weights files that cannot be used, each at its place in the spec; images that are smaller than
+            a cell of some layer.
     """
     resolved, issues, forecasts = prepared.resolved, [], []
     for network in prepared.networks:
@@ -81,9 +82,21 @@ def forecast(prepared: Prepared, dataset: Dataset, store: Store) -> tuple[Networ
             name = network.of or network.name
             use = resolved.backbones.get(name) or resolved.controls[name]
             issues.append(resolved.locate(use.section, error))
+    issues += [issue for of in forecasts for issue in _too_small(of, dataset.cuts)]
     if issues:
         raise ProbekitError(issues)
     return tuple(forecasts)
+
+
+def _too_small(forecast: NetworkForecast, cuts: Sequence[Cut]) -> Iterator[Issue]:
+    """Layers none of whose cells shows nothing but the image: such an image could not be scored."""
+    for layer, of in forecast.layers.items():
+        images = dict.fromkeys(cut.image.id for cut, grid in zip(cuts, of.grids, strict=True) if not grid.valid.any())
+        if images:
+            first, *others = images
+            more = f" (and {len(others)} more)" if others else ""
+            what = f"no cell of it fits into image {first}{more}: a layer of smaller cells, or leave such images out"
+            yield Issue(f"{forecast.network.name} {layer}", what)
 
 
 def forecast_network(network: Network, dataset: Dataset, experiment: Experiment, store: Store) -> NetworkForecast:

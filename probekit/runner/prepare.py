@@ -37,7 +37,7 @@ def prepare(resolved: Resolved, threads: int = 1) -> Prepared:
     Raises:
         ProbekitError: all of it.
     """
-    issues: list[Issue] = []
+    issues = _tile_issues(resolved)
     source: LabelSource | None = None
     networks: tuple[Network, ...] = ()
     try:
@@ -58,9 +58,17 @@ def prepare(resolved: Resolved, threads: int = 1) -> Prepared:
     except ProbekitError as error:
         issues += error.issues
     if issues or source is None:
-        raise ProbekitError(issues)
+        raise ProbekitError(dict.fromkeys(issues))
     jobs = build_jobs(networks, resolved.experiment.repeats)
     return Prepared(resolved, source, networks, probes, jobs, tuple(notes))
+
+
+def _tile_issues(resolved: Resolved) -> list[Issue]:
+    tile, cell = resolved.experiment.tile, resolved.experiment.evaluation.grid
+    if tile is None or tile.overlap + cell <= tile.size:
+        return []
+    what = f"tiles of {tile.size} px must leave a cell of {cell} px between overlaps: at most {tile.size - cell}"
+    return [resolved.at(("tile", "overlap"), what if cell <= tile.size else f"{what}; use larger tiles")]
 
 
 def build_source(resolved: Resolved) -> LabelSource:
@@ -106,7 +114,9 @@ def with_devices(resolved: Resolved) -> Resolved:
     """The same, every backbone's device resolved: ``auto`` is what this machine has."""
 
     def resolve(section: tuple[str | int, ...], name: str) -> str:
-        return resolve_device(name, resolved.at((*section, "device"), "").where)
+        entry = resolved.document.data.get(str(section[0]))
+        own = isinstance(entry, dict) and "device" in entry[section[1]]
+        return resolve_device(name, str(resolved.at((*section, "device") if own else ("device",), "").where))
 
     return replace(
         resolved,

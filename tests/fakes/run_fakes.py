@@ -109,7 +109,8 @@ class PlantedBackbone:
         import torch
 
         type(self).forwards += len(batch.geometry)
-        maps = torch.nn.functional.conv2d(batch.tensor, self.kernels, stride=self.p.stride)
+        kernels = self.kernels.to(batch.tensor.dtype)
+        maps = torch.nn.functional.conv2d(batch.tensor, kernels, stride=self.p.stride)
         if self.p.nan_on_white:
             maps[batch.tensor.amin(dim=(1, 2, 3)) == 1.0, 3] = float("nan")
         return [

@@ -89,9 +89,36 @@ def test_a_layer_too_coarse_for_the_concept_is_named(experiment: Spec) -> None:
     assert any("'disc' in validation on this layer's grid" in line for line in found)
 
 
+def test_an_image_smaller_than_a_cell_is_named_before_any_forward_pass(experiment: Spec) -> None:
+    (line,) = lines(experiment(backbones="{huge: {use: planted, with: {stride: 200}}, planted: {use: planted}}"))
+    assert line.startswith("huge cells")
+    assert "fits into image g00-0 (and 11 more)" in line
+    assert not Path(".probekit-store").exists()
+
+
+def test_no_image_at_all(experiment: Spec) -> None:
+    (line,) = lines(experiment(), "data.with.left_out=[g00, g01, g02, g03, g04, g05]")
+    assert "holds no image" in line
+
+
+def test_tiles_that_overlap_too_much(experiment: Spec) -> None:
+    (line,) = lines(experiment(tile="{size: 32, overlap: 28}"))
+    assert "tile.overlap" in line
+    assert "spec.yaml:" in line
+    assert "at most 24" in line
+
+
+def test_a_device_that_is_not_there_is_one_error(experiment: Spec) -> None:
+    both = "{planted: {use: planted}, tiny: {use: tiny}}"
+    (line,) = lines(experiment(backbones=both), "device=cuda:99")
+    assert line.startswith("--set device=cuda:99")
+    (line,) = lines(experiment(backbones="{planted: {use: planted, device: cuda:99}}"))
+    assert line.startswith("spec.yaml:")
+
+
 def test_too_few_rows_drawn_are_named(experiment: Spec) -> None:
     found = lines(experiment(), "sampling.per_class=1")
-    assert all(line.startswith("planted cells") and "sampling.per_class: 1" in line for line in found)
+    assert all(line.startswith("planted cells") and "raise sampling.per_class (1)" in line for line in found)
 
 
 def test_k_above_every_width_is_an_error_above_one_it_is_noted(experiment: Spec) -> None:
