@@ -351,3 +351,63 @@ def test_ctrl_c_says_how_to_go_on(experiment: Spec, child: Child) -> None:
     assert process.returncode == 130
     assert errors.strip() == "stopped: what is finished is kept, the same command goes on from there"
     assert not list(store.rglob(".*.tmp"))
+
+
+def test_a_tree_that_is_moved_holds_the_same_run(experiment: Spec) -> None:
+    spec = experiment("tree", backbones="{planted: {use: planted, with: {weights: scale.txt}}}")
+    (spec.parent / "scale.txt").write_text("1.0")
+    before = contents(probekit.run(spec, out="tree/runs/a").path)
+    Path("tree").rename("moved")
+    run = probekit.run(Path("moved/runs/a/spec.yaml"), out="moved/runs/a")
+    assert contents(run.path) == before
+    assert run.path == Path("moved/runs/a")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_another_collection_and_as_stable(experiment: Spec, dtype: str) -> None:
+    first = contents(probekit.run(experiment("one", dtype=dtype), out="one/run").path)
+    assert first == contents(probekit.run(experiment("two", dtype=dtype), out="two/run").path)
+    probekit.run("one/spec.yaml", ["dtype=float32"], out="other")
+    assert len(list(Path("one/.probekit-store").iterdir())) == 2
+
+
+def test_a_damaged_shard_is_one_line_and_mended(experiment: Spec) -> None:
+    spec = experiment()
+    before = contents(probekit.run(spec).path)
+    (shard,) = Path(".probekit-store").rglob("*.safetensors")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ProbekitError, match="probekit store prune") as caught:
+        probekit.run(spec, replace=True)
+    assert "\n" not in str(caught.value)
+    from probekit.features.store import Store
+
+    Store(Path(".probekit-store")).prune()
+    assert contents(probekit.run(spec).path) == before
+
+
+def test_ctrl_c_among_the_probes(experiment: Spec, child: Child) -> None:
+    """Threads that fit are let go of too, and what they have not finished is done by the next process."""
+    text = (
+        "import os, signal, sys, threading\n"
+        "from probekit.runner import execute\n"
+        "real = execute.fit_job\n"
+        "def fit(job, advance):\n"
+        "    if job.layer == 'body':\n"
+        "        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "        while True:\n"
+        "            real(job, advance)\n"
+        "    return real(job, advance)\n"
+        "execute.fit_job = fit\n"
+        "from probekit.cli import main\n"
+        "sys.exit(main(['run', 'spec.yaml', '--set', 'threads=2']))\n"
+    )
+    experiment(backbones=TINY)
+    process = child("-c", text)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert len(list(Path("runs/fake/jobs").glob("[!.]*"))) == 1
+    stopped = contents(probekit.run("spec.yaml").path)
+    assert stopped == contents(probekit.run("spec.yaml", out="runs/whole").path)
