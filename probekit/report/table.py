@@ -119,7 +119,7 @@ def _cells(line: Model, width: int, taus: list[float], probes: list[str]) -> str
     ks = "".join(f"{'-' if line.k.get(tau) is None else line.k[tau]:>6}" for tau in taus)
     others = "".join(f"  {_beside(line, probe):>10}" for probe in probes)
     note = {None: "", True: "   above", False: "   not above"}[line.beats_pixels]
-    return f"{_name(line):<{width}}  {line.channels:>8}  {_digits(line.score):>4}{ks}{others}{note}"
+    return f"{_name(line):<{width}}  {line.channels:>8}  {_digits(line.score):>4}{ks}{others}{note}".rstrip()
 
 
 def _digits(score: float | None) -> str:
