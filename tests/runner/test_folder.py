@@ -89,8 +89,8 @@ def test_threads_and_store_change_no_result(experiment: Spec) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "place"),
-    [("pass", 7), ("before", 1), ("after", 40), ("before", 70)],
-    ids=["in a network", "at the record", "in a job", "at the tables"],
+    [("pass", 7), ("after", 40), ("before", 70)],
+    ids=["in a network", "in a job", "at the tables"],
 )
 def test_a_killed_run_ends_with_the_same_bytes(experiment: Spec, child: Child, kind: str, place: int) -> None:
     spec = experiment(backbones=TINY)
@@ -338,7 +338,7 @@ def test_two_runs_share_a_store_at_once(experiment: Spec, child: Child) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(experiment: Spec, child: Child) -> None:
-    spec = experiment(backbones=TINY, data="{use: odd, with: {groups: 40, images: 20, height: 200, width: 200}}")
+    spec = experiment(backbones=TINY, data="{use: odd, with: {groups: 12, images: 20, height: 128, width: 128}}")
     process = child("-m", "probekit.cli", "run", str(spec))
     store = Path(".probekit-store")
     begun = time.monotonic()
