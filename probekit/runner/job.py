@@ -112,73 +112,108 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
 
     Args:
         advance: told how many units were finished, and which.
+
+    Raises:
+        ProbekitError: a fold lacks a class on this layer's grid.
     """
     labels = native_labels(job.dataset, job.collection)
     key = (job.backbone, job.layer, job.repeat)
     training = draw_training_rows(job.dataset, job.collection, labels, job.per_class, job.seed, key)
-    places = [(fold, concept) for fold in job.folds for concept in range(len(job.dataset.concepts))]
-    everyone = np.arange(len(job.dataset.groups))
+    concepts = range(len(job.dataset.concepts))
+    places = [(fold, concept) for fold in job.folds for concept in concepts]
     _require_classes(job, training, labels, places)
-    all_problems = _problems(
-        job,
-        training,
-        [(fold.train, fold.index, concept) for fold, concept in places]
-        + [(everyone, FINAL, concept) for concept in range(len(job.dataset.concepts))],
-    )
-    problems, final_problems = all_problems[: len(places)], all_problems[len(places) :]
-    rows = {
-        (fold.index, concept): int((problem.weights > 0).sum())
-        for (fold, concept), problem in zip(places, problems, strict=True)
+    everyone = np.arange(len(job.dataset.groups))
+    wanted = [(fold.train, fold.index, concept) for fold, concept in places]
+    wanted += [(everyone, FINAL, concept) for concept in concepts]
+    problems = {
+        (fold, concept): problem
+        for (_, fold, concept), problem in zip(wanted, _problems(job, training, wanted), strict=True)
     }
-    rows |= {(FINAL, concept): int((p.weights > 0).sum()) for concept, p in enumerate(final_problems)}
-
     paths: dict[str, dict[tuple[int, int], FoldPath]] = {}
     finals: dict[str, dict[int, dict[str, tuple[Fit, float]]]] = {}
     final_paths: dict[str, Sequence[Path]] = {}
     for entry in job.probes:
-        chosen: dict[tuple[int, int], FoldPath] = {}
-        for concept, name in enumerate(job.dataset.concepts):
-            own = [i for i, (_, c) in enumerate(places) if c == concept]
-            upstream = None
-            if entry.upstream is not None:
-                upstream = [_upstream(paths[entry.upstream][places[i][0].index, concept]) for i in own]
-            with_validation = [
-                replace(
-                    problems[i],
-                    seed=derive_seed(job.seed, *key, name, entry.name, places[i][0].index),
-                    validation=validation_rows(job.dataset, job.collection, labels[concept], places[i][0]),
-                )
-                for i in own
-            ]
-            fitted = entry.probe.fit(training.rows, with_validation, upstream)
-            for i, path in zip(own, fitted, strict=True):
-                chosen[places[i][0].index, concept] = _validate(job, training, problems[i], places[i], path)
-            advance(len(own), f"{name} · {entry.name}")
-        paths[entry.name] = chosen
+        paths[entry.name] = {}
+        for concept in concepts:
+            upstream = paths[entry.upstream] if entry.upstream is not None else None
+            paths[entry.name] |= _fit_folds(job, entry, training, problems, labels[concept], concept, upstream)
+            advance(len(job.folds), f"{job.dataset.concepts[concept]} · {entry.name}")
+        final_upstream = final_paths[entry.upstream] if entry.upstream is not None else None
+        final_paths[entry.name] = _fit_finals(job, entry, training, problems, paths[entry.name], final_upstream)
+        finals[entry.name] = {
+            concept: _with_thresholds(job, training, problems[FINAL, concept], path, paths[entry.name], concept)
+            for concept, path in enumerate(final_paths[entry.name])
+        }
+    return JobOutput(paths, finals, {place: int((p.weights > 0).sum()) for place, p in problems.items()})
 
-        labelled = [
-            {label: [k.fit for k in kept] for label, kept in _labels(job, chosen, concept).items()}
-            for concept in range(len(job.dataset.concepts))
-        ]
-        final_paths[entry.name] = entry.probe.fit(
-            training.rows,
-            [
-                replace(problem, finals=labelled[concept], seed=derive_seed(job.seed, *key, entry.name, "final"))
-                for concept, problem in enumerate(final_problems)
-            ],
-            None if entry.upstream is None else final_paths[entry.upstream],
+
+def _fit_folds(
+    job: JobInput,
+    entry: ProbeEntry,
+    training: TrainingRows,
+    problems: Mapping[tuple[int, int], Problem],
+    labels: Sequence[NDArray[np.int8]],
+    concept: int,
+    upstream: Mapping[tuple[int, int], FoldPath] | None,
+) -> dict[tuple[int, int], FoldPath]:
+    """One probe in every fold, for one concept: fitted side by side, then chosen each on its own validation."""
+    given = [
+        replace(
+            problems[fold.index, concept],
+            seed=_seed(job, job.dataset.concepts[concept], entry.name, fold.index),
+            validation=validation_rows(job.dataset, job.collection, labels, fold),
         )
-        finals[entry.name] = {}
-        for concept, path in enumerate(final_paths[entry.name]):
-            finals[entry.name][concept] = {}
-            for label, kept in _labels(job, chosen, concept).items():
-                fit = next(fit for fit in path.fits if fit.details.get("label") == label)
-                scale = _scale(training, final_problems[concept], [fit.scorer])
-                # The folds' thresholds agree in units of their own negatives, not in margins.
-                in_units = float(np.median([(k.threshold - k.mean) / k.deviation for k in kept]))
-                threshold = in_units * float(scale.deviation[0]) + float(scale.mean[0])
-                finals[entry.name][concept][label] = (fit, threshold)
-    return JobOutput(paths, finals, rows)
+        for fold in job.folds
+    ]
+    before = None if upstream is None else [_upstream(upstream[fold.index, concept]) for fold in job.folds]
+    fitted = entry.probe.fit(training.rows, given, before)
+    return {
+        (fold.index, concept): _validate(job, training, problem, (fold, concept), path)
+        for fold, problem, path in zip(job.folds, given, fitted, strict=True)
+    }
+
+
+def _fit_finals(
+    job: JobInput,
+    entry: ProbeEntry,
+    training: TrainingRows,
+    problems: Mapping[tuple[int, int], Problem],
+    paths: Mapping[tuple[int, int], FoldPath],
+    upstream: Sequence[Path] | None,
+) -> Sequence[Path]:
+    """One probe on all groups, at the medians of what the folds chose, for every concept."""
+    given = [
+        replace(
+            problems[FINAL, concept],
+            seed=_seed(job, entry.name, "final"),
+            finals={label: [k.fit for k in kept] for label, kept in _labels(job, paths, concept).items()},
+        )
+        for concept in range(len(job.dataset.concepts))
+    ]
+    return entry.probe.fit(training.rows, given, upstream)
+
+
+def _with_thresholds(
+    job: JobInput,
+    training: TrainingRows,
+    problem: Problem,
+    path: Path,
+    paths: Mapping[tuple[int, int], FoldPath],
+    concept: int,
+) -> dict[str, tuple[Fit, float]]:
+    """The final fits of one concept by label, each with its threshold as a margin on raw features."""
+    found = {}
+    for label, kept in _labels(job, paths, concept).items():
+        fit = next(fit for fit in path.fits if fit.details.get("label") == label)
+        scale = _scale(training, problem, [fit.scorer])
+        # The folds' thresholds agree in units of their own negatives, not in margins.
+        in_units = float(np.median([(k.threshold - k.mean) / k.deviation for k in kept]))
+        found[label] = fit, in_units * float(scale.deviation[0]) + float(scale.mean[0])
+    return found
+
+
+def _seed(job: JobInput, *parts: str | int) -> int:
+    return derive_seed(job.seed, job.backbone, job.layer, job.repeat, *parts)
 
 
 def _require_classes(
@@ -219,7 +254,7 @@ def _problems(
             training.weights(concept, groups),
             mean,
             scale,
-            derive_seed(job.seed, job.backbone, job.layer, job.repeat, job.dataset.concepts[concept], fold),
+            _seed(job, job.dataset.concepts[concept], fold),
         )
         for (groups, fold, concept), mean, scale in zip(places, means, scales, strict=True)
     ]
