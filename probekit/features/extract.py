@@ -136,6 +136,7 @@ def extract(
     weights = request.backbone.weights()
     keys = request.keys(weights)
     collections = {layer: store.collection(key) for layer, key in keys.items()}
+    _require_widths(request, collections)
     if not _missing(items, collections):
         for collection in collections.values():
             collection.touch()
@@ -157,6 +158,18 @@ def extract(
         for collection in collections.values():
             collection.refresh()
         return Extraction(collections, done, unreadable, time.perf_counter() - started)
+
+
+def _require_widths(request: Request, collections: Mapping[str, Collection]) -> None:
+    """Refuses features that the same adapter made when its layer had another width: its version was not raised."""
+    for layer, collection in collections.items():
+        wanted = request.backbone.layers[layer].channels
+        if collection.images and collection.channels != wanted:
+            raise ProbekitError(
+                f"the store holds {layer} of {request.name} with {collection.channels} channels, the plugin "
+                f"{request.adapter} now gives {wanted} under the same version ({request.version}): raise the version in "
+                f"its descriptor, or remove {collection.folder}"
+            )
 
 
 def _missing(items: Sequence[Item], collections: Mapping[str, Collection]) -> dict[str, tuple[str, ...]]:

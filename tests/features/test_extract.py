@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from probekit.api import Grid, ProbekitError, UnreadableImageError
+from probekit.api import Grid, Layer, ProbekitError, UnreadableImageError
 from probekit.features import shards
 from probekit.features.extract import Item, Request, extract
 from probekit.features.memory import predict
@@ -78,6 +79,19 @@ def test_a_hit_loads_nothing_and_opens_nothing(tmp_path: Path) -> None:
     assert (TinyBackbone.loads, TinyBackbone.forwards, DiscSource.opened) == (1, 10, 10)
     assert found.computed == 0
     assert found.collections["body"].missing([item.key for item in items]) == []
+
+
+def test_features_of_another_width_under_the_same_version_are_refused(tmp_path: Path) -> None:
+    """A plugin that changed and kept its version must not be served what it gave before."""
+
+    class Wider(TinyBackbone):
+        @property
+        def layers(self) -> dict[str, Layer]:
+            return {name: replace(layer, channels=layer.channels + 1) for name, layer in super().layers.items()}
+
+    extract(request(), items_of(), Store(tmp_path))
+    with pytest.raises(ProbekitError, match="raise the version"):
+        extract(request(Wider(TinyParameters())), items_of(), Store(tmp_path))
 
 
 def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
