@@ -167,8 +167,8 @@ def _require_widths(request: Request, collections: Mapping[str, Collection]) -> 
         if collection.images and collection.channels != wanted:
             raise ProbekitError(
                 f"the store holds {layer} of {request.name} with {collection.channels} channels, the plugin "
-                f"{request.adapter} now gives {wanted} under the same version ({request.version}): raise the version in "
-                f"its descriptor, or remove {collection.folder}"
+                f"{request.adapter} now gives {wanted} under the same version ({request.version}): raise the version "
+                f"in its descriptor, or remove {collection.folder}"
             )
 
 

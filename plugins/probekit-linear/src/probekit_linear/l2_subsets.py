@@ -46,11 +46,7 @@ class L2Subsets:
     def plan(self, channels: int) -> ProbePlan:
         """What ``fit`` returns at this width; listed k above it are dropped."""
         rungs = len(self.widths(channels))
-        dropped = tuple(
-            (("k", i), f"k = {k}")
-            for i, k in enumerate(self.parameters.k)
-            if k != "all" and k > channels
-        )
+        dropped = tuple((("k", i), f"k = {k}") for i, k in enumerate(self.parameters.k) if k != "all" and k > channels)
         return ProbePlan(fits=rungs * len(self.ridges), rungs=rungs, dropped=dropped)
 
     def fit(self, rows: Rows, problems: Sequence[Problem], upstream: Sequence[Path] | None) -> list[Path]:
