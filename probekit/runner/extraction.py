@@ -68,6 +68,7 @@ def extract_network(
     size = sum(collection.bytes for collection in extraction.collections.values())
     held = f"{size / 1e9:.2f} GB"
     if extraction.computed == 0:
+        progress.advance(len(items))
         progress.finish("from the store")
     elif extraction.computed < len(items):
         progress.finish(f"{len(items) - extraction.computed} from the store   {held}")
