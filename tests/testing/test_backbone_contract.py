@@ -31,7 +31,7 @@ class Tiny:
         if self.kind == "random":
             return WeightsInfo("random", f"seed {self.seed}", "tiny")
         digest = str(id(self)) if self.fault == "digest" else "sha256:00"
-        return WeightsInfo("file", digest, "/tmp/tiny" if self.fault == "path" else "tiny.safetensors")
+        return WeightsInfo("file", digest, "/weights/tiny" if self.fault == "path" else "tiny.safetensors")
 
     def twin(self):
         return {"weights": "file" if self.fault == "twin" else "random"}
