@@ -69,7 +69,7 @@ class Networks:
         found = [slope]
         layers, _ = self.layers(len(slope))
         for (weight, _), output in zip(layers[:0:-1], outputs[-2::-1], strict=True):
-            found.append(torch.bmm(found[-1], weight).mul_(output > 0))
+            found.append(torch.bmm(found[-1], weight).mul_(output.sign()))  # no output is negative
         return found[::-1]
 
     def differentiate(self, centred: Tensor, outputs: Sequence[Tensor], slope: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class AdamW:
             one, two = (1 - beta ** self.steps[i] for beta in self.betas)
             # lr first / one / (sqrt(second / two) + eps), with two constants a row
             factors.append((self.eps * math.sqrt(two), -one / (self.learning_rate * math.sqrt(two))))
-        eps, rate = torch.tensor(factors, device=values.device).T[:, :, None]
+        eps, rate = torch.tensor(factors, dtype=values.dtype, device=values.device).T[:, :, None]
         first.lerp_(gradient, 1 - self.betas[0])
         second.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
         torch.sqrt(second, out=room).add_(eps).mul_(rate)
