@@ -17,7 +17,7 @@ LEAST_BLOCK, CACHE_BLOCK = 1 << 20, 4 << 20
 """Bytes of rows in a step, on a CPU: with fewer most of the time goes into calls, with more out of the cache."""
 GROUPS = 8
 """On a CPU problems are split among so many groups, if a step of each still has LEAST_BLOCK."""
-DEVICE_BLOCK = 1 << 30
+DEVICE_BLOCK = 256 << 20
 """Bytes of rows in a step elsewhere."""
 VALIDATION_BYTES = 1 << 30
 """Validation rows that are held between epochs, by one call."""
@@ -32,11 +32,11 @@ class Mlp:
 
     Problems are trained in groups, side by side in one batched product a layer, up to ``threads`` groups at a time,
     each on one thread. How problems are grouped depends on how many there are and on the rows' shape, never on
-    ``threads``; what a problem gives depends on its group by float32 rounding only.
+    ``threads``; what a problem gives depends on its group by float32 rounding only. Was not run on a GPU.
 
     Memory: the rows, shared and never copied; up to 1 GiB of validation rows, which are read once (what is above that
     is read anew after every epoch); for each thread 4 MiB of centred rows, or one mini-batch if that is more (elsewhere
-    than on a CPU 1 GiB); for each problem some six times its network and 40 bytes a training row.
+    than on a CPU 256 MiB); for each problem some six times its network and 40 bytes a training row.
     """
 
     def __init__(self, parameters: MlpParameters, *, device: str, threads: int = 1) -> None:
