@@ -1,1 +1,29 @@
-"""Linear probe families for probekit: the L1 logistic path, L2 on top-k subsets, polynomial."""
+"""Sparse and ridge-penalised logistic regression on tall dense rows, and the linear probe families made of it.
+
+The functions and estimators named here work on arrays and need nothing of probekit; each is imported when it is first
+asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probekit_linear.solve.lasso import LogisticPath, logistic_path
+    from probekit_linear.solve.ridge import RidgeSubsets, ridge_subsets
+
+__all__ = ["LogisticPath", "RidgeSubsets", "logistic_path", "ridge_subsets"]
+
+_HOMES = {
+    "LogisticPath": "probekit_linear.solve.lasso",
+    "RidgeSubsets": "probekit_linear.solve.ridge",
+    "logistic_path": "probekit_linear.solve.lasso",
+    "ridge_subsets": "probekit_linear.solve.ridge",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

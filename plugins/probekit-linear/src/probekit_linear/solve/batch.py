@@ -1,0 +1,147 @@
+"""Many binary problems that share their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from probekit_linear.solve.rows import RowSource
+from probekit_linear.solve.workers import Workers
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """m problems on n rows of p channels.
+
+    Attributes:
+        rows: the raw features x.
+        signed: weight times sign, (m, n): s_i where the concept is, -s_i where it is not, 0 for rows outside.
+        mean, scale: (m, p); a problem reads its rows as z = (x - mean) / scale, which is never made.
+    """
+
+    rows: RowSource
+    signed: Floats
+    mean: Floats
+    scale: Floats
+
+    def __post_init__(self) -> None:
+        for sign, word in ((1, "positive"), (-1, "negative")):
+            missing = np.flatnonzero(~(sign * self.signed > 0).any(axis=1))
+            if len(missing):
+                raise ValueError(f"problem {missing[0]} has no {word} row with weight; it needs both classes")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise ValueError("a channel's mean or scale is not a finite number: are there NaN or inf in the rows?")
+
+    @cached_property
+    def total(self) -> Floats:
+        """n of the objectives: the sum of each problem's weights, (m,)."""
+        return np.asarray(np.abs(self.signed).sum(axis=1))
+
+    @cached_property
+    def null(self) -> Floats:
+        """The smallest objective at w = 0: the entropy of the classes' weights in nats, (m,); log 2 if balanced."""
+        share = np.maximum(self.signed, 0).sum(axis=1) / self.total
+        return np.asarray(-share * np.log(share) - (1 - share) * np.log(1 - share))
+
+    @cached_property
+    def null_intercept(self) -> Floats:
+        """The best intercept at w = 0: the log odds of the classes' weights, (m,)."""
+        positive = np.maximum(self.signed, 0).sum(axis=1)
+        return np.asarray(np.log(positive) - np.log(self.total - positive))
+
+    @cached_property
+    def weights(self) -> torch.Tensor:
+        """``signed`` on the rows' device, (m, n) float64."""
+        return torch.from_numpy(self.signed).to(self.rows.device)
+
+    def sample(self, rows: NDArray[np.int64], chance: Floats) -> Batch:
+        """The problems on some of the rows (ascending), each weighed by one over its chance to be among them.
+
+        The mean and scale stay: a coefficient means the same on the sample.
+        """
+        return Batch(self.rows.only(rows), self.signed[:, rows] / chance, self.mean, self.scale)
+
+
+def signed_weights(y: ArrayLike, weights: ArrayLike | None, n: int) -> Floats:
+    """Weights times signs, (m, n), class-balanced where no weights are given: each class sums to n / 2.
+
+    Args:
+        y: (n,) or (m, n), 1 or True where the concept is, else 0.
+        weights: (n,) or (m, n), not negative.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not 0 or 1, weights that are negative or not finite.
+    """
+    labels = np.atleast_2d(np.asarray(y))
+    if labels.ndim != 2 or labels.shape[1] != n:
+        raise ValueError(f"y has shape {np.shape(y)}; {n} rows need ({n},) or (m, {n})")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("y must hold 0 and 1 only")
+    positive = labels == 1
+    if weights is None:
+        count = positive.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            size = np.where(positive, n / (2 * count), n / (2 * (n - count)))
+    else:
+        size = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+        if size.shape[1] != n or len(size) not in (1, len(labels)) and len(labels) != 1:
+            raise ValueError(f"weights have shape {np.shape(weights)}; y has {np.shape(y)}")
+        if not (np.isfinite(size).all() and (size >= 0).all()):
+            raise ValueError("weights must be finite and not negative")
+    return np.where(positive, size, -size)
+
+
+def make_batch(rows: RowSource, signed: Floats, moments: tuple[Floats, Floats] | None, work: Workers) -> Batch:
+    """A batch of problems, with only the rows that weigh anything in one of them.
+
+    Args:
+        moments: mean and scale, (m, p) each; by default those of each problem's rows with weight, unweighted.
+    """
+    used = np.flatnonzero((signed != 0).any(axis=0))
+    if len(used) < rows.n:
+        rows, signed = rows.only(used), np.ascontiguousarray(signed[:, used])
+    mean, scale = moments if moments is not None else column_moments(rows, signed != 0, work)
+    return Batch(rows, signed, np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64))
+
+
+def column_moments(rows: RowSource, members: NDArray[np.bool_], work: Workers) -> tuple[Floats, Floats]:
+    """Mean and population standard deviation of each channel over each set of rows: (m, p), (m, p).
+
+    Taken in float64 about the first row, in one pass. A channel that is constant (to within rounding) has scale 1.
+
+    Args:
+        members: (m, n).
+    """
+    origin = rows.gather(np.array([0]))[0].double()
+    packed = np.packbits(members, axis=1)
+    first_of = {row.tobytes(): i for i, row in reversed(list(enumerate(packed)))}
+    number = {key: i for i, key in enumerate(first_of)}
+    distinct = members[list(first_of.values())]
+    inverse = [number[row.tobytes()] for row in packed]
+    belongs = torch.from_numpy(distinct.astype(np.float64)).to(rows.device)
+
+    def of_block(block: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        first = torch.zeros((len(distinct), rows.p), dtype=torch.float64, device=rows.device)
+        second = torch.zeros_like(first)
+        for place, chunk in rows.chunks(block, torch.float64):
+            centred = chunk - origin
+            first += belongs[:, place] @ centred
+            second += belongs[:, place] @ centred.square_()
+        return first, second
+
+    first, second = np.zeros((2, len(distinct), rows.p))
+    for one, two in work.map(of_block, rows.blocks()):
+        first += one.cpu().numpy()
+        second += two.cpu().numpy()
+    count = distinct.sum(axis=1, keepdims=True)
+    offset = first / count
+    variance = second / count - offset**2
+    varies = variance > 1e-12 * (offset**2 + variance) + 1e-300
+    mean = offset + origin.cpu().numpy()
+    return mean[inverse], np.where(varies, np.sqrt(np.where(varies, variance, 1.0)), 1.0)[inverse]

@@ -1,0 +1,213 @@
+"""The L1 logistic path of many problems: scouted on few rows, finished on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probekit_linear.solve.batch import Batch, Floats, make_batch, signed_weights
+from probekit_linear.solve.descent import Columns, Descent
+from probekit_linear.solve.kin import kinships, pooled
+from probekit_linear.solve.metric import draw
+from probekit_linear.solve.rows import RowSource, Source
+from probekit_linear.solve.sweep import sweep
+from probekit_linear.solve.workers import Workers, workers
+
+SCOUTS = 16
+"""Rows of the sample on which paths are scouted, for each channel."""
+ALIKE = 0.15
+"""Neighbouring points whose curvature differs by less than this share begin with one metric."""
+ROUGH = 1e-10
+"""Where float32 passes end: a step that promises less, relative to the objective at w = 0."""
+STATE = 2**28
+"""Bytes of what a pass keeps for each row: more points than fit are solved one lot after another."""
+
+Progress = Callable[[int, int, float], None]
+"""Told how many points are done, of how many, and the worst gap among them."""
+
+
+@dataclass(frozen=True)
+class LogisticPath:
+    """L1 fits of m problems at L lambdas each, on standardised features.
+
+    Attributes:
+        lambdas: (m, L), descending.
+        coefficient: (m, L, p).
+        intercept: (m, L).
+        gap: duality gap relative to the objective at w = 0, from (coefficient, intercept) in float64, (m, L).
+        certified: the gap is at most the target, (m, L).
+        iterations: passes that each point took part in, (m, L).
+        mean, scale: of the features, (m, p): z = (x - mean) / scale.
+        lambda_max: the smallest lambda at which every coefficient is zero, (m,).
+        reads: passes over all rows.
+    """
+
+    lambdas: Floats
+    coefficient: Floats
+    intercept: Floats
+    gap: Floats
+    certified: NDArray[np.bool_]
+    iterations: NDArray[np.int64]
+    mean: Floats
+    scale: Floats
+    lambda_max: Floats
+    reads: int
+
+
+def logistic_path(
+    x: Source,
+    y: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    lambdas: ArrayLike | None = None,
+    ratios: ArrayLike | None = None,
+    factors: ArrayLike | None = None,
+    moments: tuple[Floats, Floats] | None = None,
+    target: float = 1e-6,
+    threads: int = 1,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> LogisticPath:
+    r"""L1-penalised logistic regression along a grid of lambdas, for many problems on shared rows.
+
+    Minimises, for every problem and lambda,
+
+        P(w, b) = (1/n) sum_i s_i log(1 + exp(-y_i (z_i . w + b))) + lambda sum_j f_j |w_j|
+
+    with z = (x - mean) / scale, which is never made, y in {-1, 1}, weights s that sum to n, and b unpenalised.
+
+    Args:
+        x: (n, p) float16, float32 or float64: an array, a tensor (on a GPU: solved there), or a sequence of either by
+            rows, memory maps among them.
+        y: 1 where the concept is, else 0, (n,) or (m, n).
+        weights: (n,) or (m, n); 0 for rows that a problem does not learn from; by default the classes weigh the same.
+        lambdas: (L,) or (m, L), in any order; solved and returned descending. Or
+        ratios: (L,), shares of each problem's own lambda_max.
+        factors: f, (p,) or (m, p), positive; 1 by default.
+        moments: mean and scale, (m, p) each; by default of each problem's rows with weight, every row counting once.
+        target: of the duality gap, relative to the objective at w = 0.
+        threads: Python threads, each with one BLAS thread; the result does not depend on them.
+        device: where to work, by default where the rows lie.
+        progress: told of points as they are done.
+
+    Raises:
+        ValueError: shapes that do not fit, one class only, NaN or inf in the rows, lambdas that are not positive.
+    """
+    rows = RowSource(x, device=device)
+    with workers(threads) as work:
+        batch = make_batch(rows, signed_weights(y, weights, rows.n), moments, work)
+        m, p = batch.mean.shape
+        by = np.broadcast_to(np.ones(p) if factors is None else np.asarray(factors, dtype=np.float64), (m, p))
+        if not (np.isfinite(by).all() and (by > 0).all()):
+            raise ValueError("factors must be finite and positive")
+        largest = lambda_max(batch, by, work)
+        grid = _grid(lambdas, ratios, largest)
+        return solve_path(batch, grid, by, largest, target, work, progress)
+
+
+def _grid(lambdas: ArrayLike | None, ratios: ArrayLike | None, largest: Floats) -> Floats:
+    if (lambdas is None) == (ratios is None):
+        raise ValueError("give lambdas or ratios: exactly one of them")
+    if lambdas is not None:
+        grid = np.broadcast_to(np.asarray(lambdas, dtype=np.float64), (len(largest), np.shape(lambdas)[-1]))
+    else:
+        grid = largest[:, None] * np.asarray(ratios, dtype=np.float64)
+    if grid.size == 0 or not (np.isfinite(grid).all() and (grid > 0).all()):
+        raise ValueError("lambdas must be finite and positive, and there must be one at least")
+    return -np.sort(-grid, axis=1)
+
+
+def lambda_max(batch: Batch, factors: Floats, work: Workers) -> Floats:
+    """The smallest lambda at which every coefficient is zero, by problem: (m,).
+
+    Raises:
+        ValueError: NaN or inf in the rows.
+    """
+    m = len(batch.signed)
+    at_zero = sweep(batch, np.arange(m), np.zeros((m, batch.rows.p)), batch.null_intercept, work)
+    largest = np.asarray((np.abs(at_zero.gradient) / factors).max(axis=1))
+    if not np.isfinite(largest).all():
+        raise ValueError("there are NaN or inf among the rows")
+    return largest
+
+
+def solve_path(
+    batch: Batch,
+    lambdas: Floats,
+    factors: Floats,
+    largest: Floats,
+    target: float,
+    work: Workers,
+    progress: Progress | None = None,
+    debug=None,
+) -> LogisticPath:
+    """The fits of a batch at lambdas (m, L), descending; factors (m, p)."""
+    m, points = lambdas.shape
+    p = batch.rows.p
+    start, shift, group = _scout(batch, lambdas, factors, work)
+    descent = Descent(batch, work)
+    descent.debug = debug
+    w, b = np.empty((m, points, p)), np.empty((m, points))
+    gap, steps = np.empty((m, points)), np.empty((m, points), dtype=np.int64)
+    lot = max(1, min(points, STATE // (4 * batch.rows.n * m)))
+    for first in range(0, points, lot):
+        part = slice(first, min(first + lot, points))
+        count = part.stop - part.start
+        columns = Columns(
+            np.repeat(np.arange(m), count),
+            (lambdas[:, part, None] * factors[:, None, :]).reshape(-1, p),
+            start[:, part].reshape(-1, p),
+            shift[:, part].ravel(),
+        )
+        descent.solve(columns, group[:, part].ravel(), ROUGH, target, 60)
+        w[:, part], b[:, part] = columns.w.reshape(m, count, p), columns.b.reshape(m, count)
+        gap[:, part], steps[:, part] = columns.gap.reshape(m, count), columns.steps.reshape(m, count)
+        if progress is not None:
+            progress(m * part.stop, m * points, float(gap[:, : part.stop].max()))
+    return LogisticPath(
+        lambdas, w, b, gap, gap <= target, steps, batch.mean, batch.scale, largest, descent.reads + 1
+    )
+
+
+def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Where the points start, (m, L, p) and (m, L), and which of them share a metric at first, (m, L).
+
+    Follows the path from lambda to lambda on a sample of the rows, once for all problems that ask the same of
+    different rows, no nearer to the optimum than the sample is to all rows.
+    """
+    m, points = lambdas.shape
+    p = batch.rows.p
+    kin = kinships(batch.signed)
+    heads = pooled(batch, kin)
+    count, size = len(heads.signed), np.bincount(kin)[:, None]
+    if batch.rows.n > 2 * SCOUTS * p:
+        sample = heads.sample(*draw(np.abs(heads.signed / heads.total[:, None]).mean(axis=0), SCOUTS * p))
+    else:
+        sample = heads
+    logs, of_heads = np.zeros((count, points)), np.zeros((count, p))
+    np.add.at(logs, kin, np.log(lambdas))
+    np.add.at(of_heads, kin, factors)
+    grid, of_heads = np.exp(logs / size), of_heads / size
+    descent = Descent(sample, work)
+    w, b = np.zeros((count, p)), heads.null_intercept.copy()
+    start, shift = np.empty((count, points, p)), np.empty((count, points))
+    group = np.zeros((count, points), dtype=np.int64)
+    like: dict[int, NDArray[np.float32]] = {}
+    for i in range(points):
+        columns = Columns(np.arange(count), grid[:, i : i + 1] * of_heads, w, b)
+        enough = max(3e-4, 0.1 * int((w != 0).sum(axis=1).max()) / sample.rows.n)
+        descent.solve(columns, np.arange(count), enough, None, 12)
+        w, b = columns.w, columns.b
+        start[:, i], shift[:, i] = w, b
+        for j in range(count):
+            curvature = descent.curvature[j] / max(float(descent.curvature[j].sum()), 1e-30)
+            if j not in like or float(np.abs(curvature - like[j]).sum()) > 2 * ALIKE:
+                like[j] = curvature
+                group[j, i:] = group.max() + 1
+    # the same fit, read with each problem's own mean and scale
+    own = start[kin] * (batch.scale / heads.scale[kin])[:, None, :]
+    offset = np.einsum("mlp,mp->ml", own, (batch.mean - heads.mean[kin]) / batch.scale)
+    return own, shift[kin] + offset, group[kin]

@@ -1,0 +1,224 @@
+"""The L1-penalised quadratic, the inner problem of proximal Newton."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_solve, cholesky, lu_factor, lu_solve
+
+from probekit_linear.solve.batch import Floats
+
+Singles = NDArray[np.float32]
+
+
+def steepest(gradient: Floats, w: Floats, penalty: Floats) -> Floats:
+    """The subgradient of smallest norm of a smooth function plus sum_j penalty_j |w_j|: zero exactly at the minimum."""
+    at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - penalty, 0)
+    return np.where(w != 0, gradient + penalty * np.sign(w), at_zero)
+
+
+def lower_factor(H: NDArray[np.floating]) -> NDArray[np.floating]:
+    """L of H = L L'. Where rounding made H indefinite, a growing share of its mean diagonal is added until it is not:
+    the step gets shorter, and what it leads to stays the same."""
+    share = 0.0
+    scale = max(float(np.trace(H)) / len(H), 1e-12)
+    while True:
+        try:
+            return cholesky(
+                H + H.dtype.type(share * scale) * np.eye(len(H), dtype=H.dtype) if share else H,
+                lower=True,
+                check_finite=False,
+            )
+        except LinAlgError:
+            share = max(10 * share, 1e-6)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A Cholesky factor of some rows and columns of a Gram matrix, for solving with nearly the same ones later."""
+
+    gram: Singles
+    active: NDArray[np.int64]
+    lower: Singles
+
+
+class Quadratic:
+    """u'Hu/2 with H a float32 Gram matrix, corrected by what the last steps taught (BFGS updates).
+
+    Args:
+        gram: (k, k).
+        pairs: steps and the changes of the gradient that they made, oldest first.
+        factor: of an earlier solve with the same Gram matrix; updated as it is used.
+    """
+
+    def __init__(self, gram: Singles, pairs: Sequence[tuple[Floats, Floats]], factor: Factor | None) -> None:
+        self.gram = gram
+        self.factor = factor if factor is not None and factor.gram is gram else None
+        self._vectors = np.zeros((len(gram), 0))
+        self._signs = np.zeros(0)
+        for step, change in pairs:
+            turned = self.times(step)
+            model, real = float(step @ turned), float(step @ change)
+            if real > 1e-3 * model > 0:
+                new = np.stack([change / np.sqrt(real), turned / np.sqrt(model)], axis=1)
+                self._vectors = np.concatenate([self._vectors, new], axis=1)
+                self._signs = np.concatenate([self._signs, [1.0, -1.0]])
+
+    def times(self, v: Floats) -> Floats:
+        """H v. The product is float32: it serves differences of points, whose errors shrink with them."""
+        used = np.flatnonzero(v)
+        if len(used) < len(v) // 4:
+            product = v[used].astype(np.float32) @ self.gram[used]
+        else:
+            product = self.gram @ v.astype(np.float32)
+        return product + self._vectors @ (self._signs * (self._vectors.T @ v))
+
+    def solve(self, active: NDArray[np.int64], right: Floats) -> Floats:
+        """H[active, active]^-1 right.
+
+        With a factor at hand of the rows A0, what entered (E), what left (R) and the corrections V D V' are bordered
+        onto it: [B W; W' K] (d, z) = (r, q), B = H[A0, A0], W = (H[A0, E], I_R, V_A0).
+        """
+        factor = self.factor
+        if factor is not None:
+            inside = np.zeros(len(self.gram), dtype=bool)
+            inside[factor.active] = True
+            wanted = np.zeros(len(self.gram), dtype=bool)
+            wanted[active] = True
+            changes = int((inside ^ wanted).sum())
+        if factor is None or changes > max(16, len(active) // 24):
+            block = self.gram[active][:, active] if len(active) < len(self.gram) else self.gram
+            factor = self.factor = Factor(self.gram, active, lower_factor(block))
+            inside = wanted = np.zeros(len(self.gram), dtype=bool)
+            entered = left = np.empty(0, dtype=np.int64)
+        else:
+            entered, left = np.flatnonzero(wanted & ~inside), np.flatnonzero(inside & ~wanted)
+        base = factor.active
+        e, r, v = len(entered), len(left), len(self._signs)
+        full = np.zeros(len(self.gram))
+        full[active] = right
+        if e + r + v == 0:
+            return self._back(full[base])
+        border = np.zeros((len(base), e + r + v), dtype=np.float32)
+        border[:, :e] = self.gram[entered][:, base].T
+        border[np.searchsorted(base, left), e + np.arange(r)] = 1
+        border[:, e + r :] = self._vectors[base]
+        corner = np.zeros((e + r + v, e + r + v))
+        corner[:e, :e] = self.gram[np.ix_(entered, entered)]
+        corner[:e, e + r :] = self._vectors[entered]
+        corner[e + r :, :e] = self._vectors[entered].T
+        corner[np.arange(e + r, e + r + v), np.arange(e + r, e + r + v)] = -self._signs
+        solved = cho_solve((factor.lower, True), border, check_finite=False)
+        alone = self._back(full[base])
+        schur = corner - (border.T @ solved).astype(np.float64)
+        known = np.zeros(e + r + v)
+        known[:e] = full[entered]
+        z = lu_solve(lu_factor(schur, check_finite=False), known - border.T.astype(np.float64) @ alone, check_finite=False)
+        full[base] = alone - solved @ z
+        full[entered] = z[:e]
+        return full[active]
+
+    def _back(self, right: Floats) -> Floats:
+        assert self.factor is not None
+        size = float(np.abs(right).max(initial=0.0)) or 1.0  # float32 has a range
+        out = cho_solve((self.factor.lower, True), (right / size).astype(np.float32), check_finite=False)
+        return out.astype(np.float64) * size
+
+
+def minimise(
+    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float, iterations: int = 60
+) -> Floats:
+    """min over u of gradient.(u - w) + (u - w)'H(u - w)/2 + sum_j penalty_j |u_j|.
+
+    Active-set Newton: solve for the entries that are not zero or want to leave zero, with their signs fixed. Entries
+    that would leave zero on the wrong side stay there. Of two points the better is taken: the whole step with what
+    would change sign stopped at zero, or the minimum along the step, which is piecewise quadratic and always descends.
+
+    Args:
+        gradient: at w, (k,).
+        penalty: (k,), positive.
+        w, start: (k,); where the model is made, and where to begin.
+        tolerance: no entry of the subgradient exceeds it in the end.
+    """
+    u = start.copy()
+    gradient = gradient + H.times(u - w) if (u != w).any() else gradient.copy()
+    for _ in range(iterations):
+        slope = steepest(gradient, u, penalty)
+        if float(np.abs(slope).max(initial=0.0)) <= tolerance:
+            break
+        step = _direction(H, slope, u)
+        if step is None:
+            break
+        active, direction = step
+        here, pen = u[active], penalty[active]
+        whole = np.zeros(len(u))
+        whole[active] = direction
+        turned = H.times(whole)
+        along, bend = float(slope[active] @ direction), float(direction @ turned[active])
+        if along >= 0 or bend <= 0:
+            break  # rounding
+        length, value = _line_minimum(here, direction, pen, along, bend)
+        sign = np.where(here != 0, np.sign(here), -np.sign(slope[active]))
+        stopped = (here + direction) * sign <= 0
+        if stopped.any():
+            change = np.zeros(len(u))
+            change[active] = np.where(stopped, -here, direction)
+            moved = H.times(change)
+            reached = float(gradient @ change) + float(change @ moved) / 2
+            reached += float(pen @ (np.abs(here + change[active]) - np.abs(here)))
+            if reached <= value:
+                u[active] = np.where(stopped, 0.0, here + direction)
+                gradient += moved
+                continue
+        if value >= 0:
+            break
+        taken = here + length * direction
+        # what arrives at zero but for rounding is zero
+        taken[(here != 0) & (np.abs(taken) <= 1e-14 * np.abs(here))] = 0.0
+        u[active] = taken
+        gradient += length * turned
+    return u
+
+
+def _direction(H: Quadratic, slope: Floats, u: Floats) -> tuple[NDArray[np.int64], Floats] | None:
+    """The entries that move and their Newton step; none where nothing descends."""
+    active = np.flatnonzero((u != 0) | (slope != 0))
+    for attempt in range(6):
+        direction = -H.solve(active, slope[active])
+        wrong = (u[active] == 0) & (direction * slope[active] >= 0)
+        if not wrong.any():
+            return active, direction
+        entering = active[u[active] == 0]
+        if attempt < 4:
+            active = active[~wrong]
+        else:  # one alone always leaves on the right side, if the others are where they belong
+            worst = entering[np.argmax(np.abs(slope[entering]))] if attempt == 4 else -1
+            active = active[(u[active] != 0) | (active == worst)]
+        if len(active) == 0:
+            return None
+    return active, direction
+
+
+def _line_minimum(w: Floats, direction: Floats, penalty: Floats, slope: float, bend: float) -> tuple[float, float]:
+    """Where along a step the objective is least, and its change there.
+
+    Along the step the objective is a quadratic of slope ``slope`` < 0 and curvature ``bend``, plus a kink of
+    2 penalty |direction| wherever an entry crosses zero.
+    """
+    crossing = np.flatnonzero(w * direction < 0)
+    at = -w[crossing] / direction[crossing]
+    order = np.argsort(at, kind="stable")
+    at, kink = at[order], 2 * (penalty[crossing] * np.abs(direction[crossing]))[order]
+    before = np.concatenate([[0.0], np.cumsum(kink)])  # what the kinks passed so far add to the slope
+    left = slope + bend * at + before[:-1]  # the slope just before each kink
+    stop = np.flatnonzero(left + kink >= 0)
+    last = int(stop[0]) if len(stop) else len(at)
+    if last < len(at) and left[last] < 0:
+        length = float(at[last])
+    else:
+        length = -(slope + float(before[last])) / bend
+    value = slope * length + bend * length**2 / 2 + float(kink[:last] @ (length - at[:last]))
+    return length, value
