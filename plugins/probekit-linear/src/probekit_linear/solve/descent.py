@@ -1,16 +1,16 @@
-"""Proximal Newton for many L1 fits at once, which share their passes over the rows."""
+"""Newton steps for many penalised fits at once, which share their passes over the rows and their metrics."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probekit_linear.solve.batch import Batch, Floats
-from probekit_linear.solve.certificate import l1_gaps
 from probekit_linear.solve.metric import Metric, measure
-from probekit_linear.solve.quadratic import Factor, Quadratic, minimise, steepest
+from probekit_linear.solve.quadratic import Factor, Quadratic
 from probekit_linear.solve.sweep import Sweep, sweep
 from probekit_linear.solve.workers import Workers
 
@@ -23,19 +23,17 @@ SHARE = 32
 
 
 @dataclass
-class Columns:
-    """K fits on their way, a row each.
+class Columns(ABC):
+    """K fits on their way, a row each; a subclass says what is added to their loss.
 
     Attributes:
         problem: of the batch, (K,).
-        penalty: lambda_j of each channel, (K, p).
         w, b: where they are, on standardised features, (K, p) and (K,).
         gap: relative duality gap of (w, b), (K,); inf before an exact pass has seen it.
         steps: how many passes each took part in, (K,).
     """
 
     problem: NDArray[np.int64]
-    penalty: Floats
     w: Floats
     b: Floats
     gap: Floats = field(init=False)
@@ -44,6 +42,62 @@ class Columns:
     def __post_init__(self) -> None:
         self.gap = np.full(len(self.b), np.inf)
         self.steps = np.zeros(len(self.b), dtype=np.int64)
+
+    @abstractmethod
+    def added(self, of: NDArray[np.int64], w: Floats) -> Floats:
+        """What the penalty adds at w (k, p), for the k columns ``of``: (k,)."""
+
+    def allowed(self, of: NDArray[np.int64], w: Floats) -> NDArray[np.bool_]:
+        """Whether w (k, p) is a point of these columns, or only one to start from: (k,)."""
+        return np.ones(len(of), dtype=bool)
+
+    @abstractmethod
+    def gaps(self, of: NDArray[np.int64], found: Sweep, w: Floats, null: Floats) -> Floats:
+        """Relative duality gaps from an exact pass, (k,)."""
+
+    @abstractmethod
+    def about(self, of: NDArray[np.int64], found: Sweep, w: Floats, b: Floats, null: Floats) -> Floats:
+        """About what the gaps are, from a float32 pass that does not tell the classes apart: worth an exact look?"""
+
+    @abstractmethod
+    def violation(self, of: NDArray[np.int64], gradient: Floats) -> Floats:
+        """How much each channel wants to move, (k, p): above 1 where a metric must cover it, inf where w uses it."""
+
+    @abstractmethod
+    def minimum(self, c: int, model: Model) -> tuple[Floats, float] | None:
+        """Of column c, where the quadratic model plus the penalty is least, as a change of w on the model's channels,
+        and by how much the first-order model says that the objective changes; none where nothing descends."""
+
+
+@dataclass
+class Model:
+    """The quadratic model of one fit's loss on the channels of its metric, the intercept eliminated.
+
+    Everything is in the metric's units, divided by the fit's total curvature over the metric's: the penalty has to be,
+    too .
+
+    Attributes:
+        metric: whose Gram matrix is the Hessian.
+        w, gradient: (k,).
+        start: where to begin, (k,).
+        unit: w here is w of the fit times this, (k,).
+        bend: what all derivatives were divided by.
+        pairs: the fit's last steps.
+        factor: of an earlier solve, kept up to date.
+    """
+
+    metric: Metric
+    w: Floats
+    gradient: Floats
+    start: Floats
+    unit: Floats
+    bend: float
+    pairs: list[tuple[Floats, Floats]]
+    factor: Factor | None
+
+    def quadratic(self, ridge: float = 0.0) -> Quadratic:
+        """The Hessian, plus a ridge if there is one."""
+        return Quadratic(self.metric.gram, self.pairs, self.factor, ridge)
 
 
 @dataclass
@@ -89,12 +143,12 @@ class Descent:
 
         Args:
             columns: changed in place.
-            group: which columns share a metric, (K,); the numbers name metrics that stay for later calls.
+            group: which columns share a metric, (K,); the numbers name metrics that stay for later calls. Changed in
+                place where columns part from the others.
             rough: passes are float32 until every column's next step promises less than this share of the objective at
                 w = 0.
             target: of the duality gap, in float64 passes that follow; none: without them and without certificates.
         """
-        group = group.copy()
         points = [_Point(w, float(b)) for w, b in zip(columns.w.copy(), columns.b, strict=True)]
         running = np.arange(len(points))
         exact = False
@@ -138,9 +192,11 @@ class Descent:
     ) -> tuple[list[int], list[int]]:
         """Takes the points that descend, shortens the steps that do not: who moved, and who is not there yet."""
         w, b = np.array([points[c].w for c in running]), np.array([points[c].b for c in running])
-        penalty, null = columns.penalty[running], self.batch.null[columns.problem[running]]
-        values = found.loss + (penalty * np.abs(w)).sum(axis=1)
-        gaps = l1_gaps(found, w, penalty, null) if exact else _rough_gaps(found, w, b, penalty, null)
+        null = self.batch.null[columns.problem[running]]
+        values = found.loss + columns.added(running, w)
+        gaps = columns.gaps(running, found, w, null) if exact else columns.about(running, found, w, b, null)
+        outside = ~columns.allowed(running, w)
+        values[outside], gaps[outside] = np.inf, np.inf
         noise = (1e-14 if exact else 1e-6) * null
         accepted, stay = [], []
         for i, c in enumerate(map(int, running)):
@@ -245,8 +301,8 @@ class Descent:
     ) -> None:
         """Makes sure that a metric covers what its columns use and what violates, with room for what comes next."""
         c = running[of]
-        violation = np.abs(found.gradient[of]) / columns.penalty[c]
-        wanted = ((columns.w[c] != 0) | (violation > 1)).any(axis=0)
+        violation = columns.violation(c, found.gradient[of])
+        wanted = (violation > 1).any(axis=0)
         metric = self.metrics.get(name)
         if not anew and metric is not None and np.isin(np.flatnonzero(wanted), metric.channels).all():
             return
@@ -255,8 +311,7 @@ class Descent:
         if room > 0.6 * p:
             channels = np.arange(p)
         else:
-            near = np.where(wanted, np.inf, violation.max(axis=0))
-            channels = np.sort(np.argsort(-near, kind="stable")[:room])
+            channels = np.sort(np.argsort(-violation.max(axis=0), kind="stable")[:room])
         assert found.rows is not None  # every pass was asked for them
         most = max(2048, SHARE * len(channels))
         self.metrics[name] = measure(
@@ -271,28 +326,23 @@ class Descent:
         scale = self.batch.scale[j][channels]
         centre = (metric.centre - self.batch.mean[j][channels]) / scale
         curvature = max(float(found.curvature[i]), 1e-300)
-        # in the metric's own units: coefficients, derivatives, and everything by the fit's total curvature
         unit, bend = metric.unit / scale, curvature / metric.weight
         # the intercept goes where the model has its minimum: what is left is a quadratic in w
         gradient = (found.gradient[i][channels] - centre * found.slope[i]) / unit / bend
-        was, penalty = columns.w[c][channels] * unit, columns.penalty[c][channels] / unit / bend
+        was = columns.w[c][channels] * unit
         pairs = [(s[channels] * unit, (y[channels] - centre * t) / unit / bend) for s, y, t in at.pairs]
-        model = Quadratic(metric.gram, pairs, at.factor)
-        violation = float(np.abs(steepest(gradient, was, penalty)).max(initial=0.0))
-        u = minimise(model, gradient, penalty, was, was if start is None else start[channels] * unit, 0.1 * violation)
+        begin = was if start is None else start[channels] * unit
+        model = Model(metric, was, gradient, begin, unit, bend, pairs, at.factor)
+        result = columns.minimum(c, model)
         at.factor = model.factor
-        d = u - was
-        promise = float(gradient @ d) + float(penalty @ (np.abs(u) - np.abs(was)))
+        if result is None:
+            return None
+        change, promise = result
         promise = promise * bend - found.slope[i] ** 2 / (2 * curvature)
-        if not promise < 0:
+        if not np.isfinite(at.value):
+            promise = -1.0  # any point of the column's own is better than where it started
+        elif not promise < 0:
             return None
         w = columns.w[c].copy()
-        w[channels] = u / unit
-        return w, float(columns.b[c] - found.slope[i] / curvature - centre @ (d / unit)), promise
-
-
-def _rough_gaps(found: Sweep, w: Floats, b: Floats, penalty: Floats, null: Floats) -> Floats:
-    """About what the relative gaps are, from a pass that does not tell the classes apart: worth an exact look."""
-    turn = (found.gradient * w).sum(axis=1) + found.slope * b
-    shrink = 1 / np.maximum((np.abs(found.gradient) / penalty).max(axis=1), 1.0)
-    return np.asarray(np.abs((penalty * np.abs(w)).sum(axis=1) + shrink * turn) / null)
+        w[channels] = (was + change) / unit
+        return w, float(columns.b[c] - found.slope[i] / curvature - centre @ (change / unit)), promise

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probekit_linear.solve.batch import Batch, Floats, make_batch, signed_weights
-from probekit_linear.solve.descent import Columns, Descent
+from probekit_linear.solve.certificate import l1_gaps
+from probekit_linear.solve.descent import Columns, Descent, Model
 from probekit_linear.solve.kin import kinships, pooled
 from probekit_linear.solve.metric import draw
+from probekit_linear.solve.quadratic import minimise, steepest
 from probekit_linear.solve.rows import RowSource, Source
-from probekit_linear.solve.sweep import sweep
+from probekit_linear.solve.sweep import Sweep, sweep
 from probekit_linear.solve.workers import Workers, workers
 
 SCOUTS = 16
@@ -22,11 +24,43 @@ ALIKE = 0.15
 """Neighbouring points whose curvature differs by less than this share begin with one metric."""
 ROUGH = 1e-10
 """Where float32 passes end: a step that promises less, relative to the objective at w = 0."""
+INNER = 0.1
+"""What is left of the largest subgradient after a step, by the model."""
 STATE = 2**28
 """Bytes of what a pass keeps for each row: more points than fit are solved one lot after another."""
 
 Progress = Callable[[int, int, float], None]
 """Told how many points are done, of how many, and the worst gap among them."""
+
+
+@dataclass
+class L1Columns(Columns):
+    """Fits with the penalty sum_j penalty_j |w_j|; ``penalty`` is (K, p)."""
+
+    penalty: Floats
+
+    def added(self, of: NDArray[np.int64], w: Floats) -> Floats:
+        return np.asarray((self.penalty[of] * np.abs(w)).sum(axis=1))
+
+    def gaps(self, of: NDArray[np.int64], found: Sweep, w: Floats, null: Floats) -> Floats:
+        return l1_gaps(found, w, self.penalty[of], null)
+
+    def about(self, of: NDArray[np.int64], found: Sweep, w: Floats, b: Floats, null: Floats) -> Floats:
+        turn = (found.gradient * w).sum(axis=1) + found.slope * b
+        shrink = 1 / np.maximum((np.abs(found.gradient) / self.penalty[of]).max(axis=1), 1.0)
+        return np.asarray(np.abs(self.added(of, w) + shrink * turn) / null)
+
+    def violation(self, of: NDArray[np.int64], gradient: Floats) -> Floats:
+        return np.where(self.w[of] != 0, np.inf, np.abs(gradient) / self.penalty[of])
+
+    def minimum(self, c: int, model: Model) -> tuple[Floats, float] | None:
+        penalty = self.penalty[c][model.metric.channels] / model.unit / model.bend
+        far = float(np.abs(steepest(model.gradient, model.w, penalty)).max(initial=0.0))
+        H = model.quadratic()
+        u = minimise(H, model.gradient, penalty, model.w, model.start, INNER * far)
+        model.factor = H.factor
+        d = u - model.w
+        return d, float(model.gradient @ d) + float(penalty @ (np.abs(u) - np.abs(model.w)))
 
 
 @dataclass(frozen=True)
@@ -156,13 +190,13 @@ def solve_path(
     for first in range(0, points, lot):
         part = slice(first, min(first + lot, points))
         count = part.stop - part.start
-        columns = Columns(
+        columns = L1Columns(
             np.repeat(np.arange(m), count),
-            (lambdas[:, part, None] * factors[:, None, :]).reshape(-1, p),
             start[:, part].reshape(-1, p),
             shift[:, part].ravel(),
+            (lambdas[:, part, None] * factors[:, None, :]).reshape(-1, p),
         )
-        descent.solve(columns, group[:, part].ravel(), ROUGH, target, 60)
+        descent.solve(columns, group[:, part].flatten(), ROUGH, target, 60)
         w[:, part], b[:, part] = columns.w.reshape(m, count, p), columns.b.reshape(m, count)
         gap[:, part], steps[:, part] = columns.gap.reshape(m, count), columns.steps.reshape(m, count)
         if progress is not None:
@@ -197,7 +231,7 @@ def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tup
     group = np.zeros((count, points), dtype=np.int64)
     like: dict[int, NDArray[np.float32]] = {}
     for i in range(points):
-        columns = Columns(np.arange(count), grid[:, i : i + 1] * of_heads, w, b)
+        columns = L1Columns(np.arange(count), w, b, grid[:, i : i + 1] * of_heads)
         enough = max(3e-4, 0.1 * int((w != 0).sum(axis=1).max()) / sample.rows.n)
         descent.solve(columns, np.arange(count), enough, None, 12)
         w, b = columns.w, columns.b

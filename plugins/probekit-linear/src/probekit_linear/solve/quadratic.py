@@ -41,22 +41,42 @@ class Factor:
     """A Cholesky factor of some rows and columns of a Gram matrix, for solving with nearly the same ones later."""
 
     gram: Singles
+    ridge: float
     active: NDArray[np.int64]
     lower: Singles
 
+    def leading(self, k: int) -> Factor:
+        """Of the first k of them: a leading block of the factor is the factor of the leading block."""
+        return self if k == len(self.active) else Factor(self.gram, self.ridge, self.active[:k], self.lower[:k, :k])
+
+
+def factorise(gram: Singles, ridge: float, active: NDArray[np.int64] | None = None) -> Factor:
+    """The factor of some rows and columns (by default all) of a Gram matrix plus a ridge."""
+    if active is None:
+        active = np.arange(len(gram))
+    block = gram[np.ix_(active, active)]
+    block[np.diag_indices(len(active))] += np.float32(ridge)
+    return Factor(gram, ridge, active, lower_factor(block))
+
 
 class Quadratic:
-    """u'Hu/2 with H a float32 Gram matrix, corrected by what the last steps taught (BFGS updates).
+    """u'Hu/2 with H a float32 Gram matrix plus a ridge, corrected by what the last steps taught (BFGS updates).
 
     Args:
         gram: (k, k).
         pairs: steps and the changes of the gradient that they made, oldest first.
-        factor: of an earlier solve with the same Gram matrix; updated as it is used.
+        factor: of an earlier solve; used where the Gram matrix is the same and the ridge within a tenth, else made
+            anew. What was used last stays here.
+        ridge: added to the diagonal.
     """
 
-    def __init__(self, gram: Singles, pairs: Sequence[tuple[Floats, Floats]], factor: Factor | None) -> None:
+    def __init__(
+        self, gram: Singles, pairs: Sequence[tuple[Floats, Floats]], factor: Factor | None, ridge: float = 0.0
+    ) -> None:
         self.gram = gram
-        self.factor = factor if factor is not None and factor.gram is gram else None
+        fits = factor is not None and factor.gram is gram and abs(factor.ridge - ridge) <= 0.1 * ridge
+        self.factor = factor if fits else None
+        self.ridge = factor.ridge if factor is not None and fits else ridge
         self._vectors = np.zeros((len(gram), 0))
         self._signs = np.zeros(0)
         for step, change in pairs:
@@ -67,6 +87,10 @@ class Quadratic:
                 self._vectors = np.concatenate([self._vectors, new], axis=1)
                 self._signs = np.concatenate([self._signs, [1.0, -1.0]])
 
+    def lend(self, factor: Factor) -> None:
+        """A factor of this Gram matrix, with the ridge to go with it."""
+        self.factor, self.ridge = factor, factor.ridge
+
     def times(self, v: Floats) -> Floats:
         """H v. The product is float32: it serves differences of points, whose errors shrink with them."""
         used = np.flatnonzero(v)
@@ -74,7 +98,7 @@ class Quadratic:
             product = v[used].astype(np.float32) @ self.gram[used]
         else:
             product = self.gram @ v.astype(np.float32)
-        return product + self._vectors @ (self._signs * (self._vectors.T @ v))
+        return product + self.ridge * v + self._vectors @ (self._signs * (self._vectors.T @ v))
 
     def solve(self, active: NDArray[np.int64], right: Floats) -> Floats:
         """H[active, active]^-1 right.
@@ -90,8 +114,7 @@ class Quadratic:
             wanted[active] = True
             changes = int((inside ^ wanted).sum())
         if factor is None or changes > max(16, len(active) // 24):
-            block = self.gram[active][:, active] if len(active) < len(self.gram) else self.gram
-            factor = self.factor = Factor(self.gram, active, lower_factor(block))
+            factor = self.factor = factorise(self.gram, self.ridge, active)
             inside = wanted = np.zeros(len(self.gram), dtype=bool)
             entered = left = np.empty(0, dtype=np.int64)
         else:
@@ -107,7 +130,7 @@ class Quadratic:
         border[np.searchsorted(base, left), e + np.arange(r)] = 1
         border[:, e + r :] = self._vectors[base]
         corner = np.zeros((e + r + v, e + r + v))
-        corner[:e, :e] = self.gram[np.ix_(entered, entered)]
+        corner[:e, :e] = self.gram[np.ix_(entered, entered)] + self.ridge * np.eye(e)
         corner[:e, e + r :] = self._vectors[entered]
         corner[e + r :, :e] = self._vectors[entered].T
         corner[np.arange(e + r, e + r + v), np.arange(e + r, e + r + v)] = -self._signs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class RowSource:
         source: (n, p) float16, float32 or float64, C-contiguous, in one piece or as a sequence of pieces by rows, each
             an array, a memory map or a tensor. Tensors on a GPU are worked on there.
         keep: the rows to use, ascending; all of them by default.
+        channels: the channels to use, in the order to use them in; all of them by default.
         device: where to work; arrays are copied there unless it is the CPU. By default where the rows lie.
 
     Raises:
@@ -33,7 +35,13 @@ class RowSource:
         ValueError: not two-dimensional, or pieces of different widths.
     """
 
-    def __init__(self, source: Source, keep: NDArray[np.int64] | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        keep: NDArray[np.int64] | None = None,
+        channels: NDArray[np.int64] | None = None,
+        device: str | None = None,
+    ) -> None:
         parts = list(source) if isinstance(source, (list, tuple)) else [source]
         if not parts:
             raise ValueError("there are no rows: the sequence of shards is empty")
@@ -53,11 +61,17 @@ class RowSource:
         first = self._parts[0]
         self.device = first.device if isinstance(first, torch.Tensor) else torch.device("cpu")
         self.n = int(self._starts[-1]) if keep is None else len(keep)
-        self.p = int(first.shape[1])
+        self.p = int(first.shape[1]) if channels is None else len(channels)
+        self._channels = channels
+        self._columns = None if channels is None else torch.from_numpy(np.array(channels)).to(self.device)
 
     def only(self, keep: NDArray[np.int64]) -> RowSource:
         """The given ones of these rows, ascending; nothing is copied."""
-        return RowSource(self._parts, keep if self._keep is None else self._keep[keep])
+        return RowSource(self._parts, keep if self._keep is None else self._keep[keep], self._channels)
+
+    def columns(self, channels: NDArray[np.int64]) -> RowSource:
+        """Some channels of these rows, in the given order; nothing is copied."""
+        return RowSource(self._parts, self._keep, channels if self._channels is None else self._channels[channels])
 
     def blocks(self) -> list[slice]:
         """The rows cut into at most ``BLOCKS`` pieces, each of whole chunks."""
@@ -76,6 +90,8 @@ class RowSource:
         for start in range(block.start, block.stop, step):
             stop = min(start + step, block.stop)
             raw = self._read(start, stop)
+            if self._columns is not None:
+                raw = raw.index_select(1, self._columns)
             if raw.dtype == dtype:
                 yield slice(start, stop), raw
                 continue
@@ -88,11 +104,12 @@ class RowSource:
         """The given rows (ascending), with all channels or the given ones: (len(index), k) float32."""
         if self._keep is not None:
             index = self._keep[index]
-        out = torch.empty(
-            (len(index), self.p if channels is None else len(channels)), dtype=torch.float32, device=self.device
-        )
+        if self._channels is not None:
+            channels = self._channels if channels is None else self._channels[channels]
+        width = self._parts[0].shape[1] if channels is None else len(channels)
+        out = torch.empty((len(index), width), dtype=torch.float32, device=self.device)
         bounds = np.searchsorted(index, self._starts)
-        wanted = None if channels is None else torch.from_numpy(channels).to(self.device)
+        wanted = None if channels is None else torch.from_numpy(np.array(channels)).to(self.device)
         for i, part in enumerate(self._parts):
             low, high = int(bounds[i]), int(bounds[i + 1])
             for at in range(low, high, 4096):
@@ -112,7 +129,7 @@ class RowSource:
             bounds = np.searchsorted(index, self._starts)
             pieces = [
                 _take(self._parts[i], index[low:high] - self._starts[i])
-                for i, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+                for i, (low, high) in enumerate(pairwise(bounds))
                 if low < high
             ]
         else:
