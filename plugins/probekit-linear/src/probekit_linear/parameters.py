@@ -85,3 +85,20 @@ class PolynomialParameters(Parameters):
     def _each_once(self) -> PolynomialParameters:
         _distinct("ridges", self.ridges)
         return self
+
+
+class McpPathParameters(Parameters):
+    """``mcp-path``: the grid of ``l1-path``, and where the penalty levels off (``gamma`` lambdas from zero)."""
+
+    lambda_ratio: LambdaGrid = LambdaGrid()
+    gamma: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
+    steps: PositiveInt = 10
+    target_gap: PositiveFloat = 1e-6
+
+
+class ForwardSelectionParameters(Parameters):
+    """``forward-selection``: up to ``k`` channels (all of them where a layer has fewer), one at a time."""
+
+    k: PositiveInt = 20
+    ridge: PositiveFloat = 1e-4
+    target_gap: PositiveFloat = 1e-6

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from probekit.api import ProbePlugin, hookimpl
-from probekit_linear.parameters import L1PathParameters, L2SubsetsParameters, PolynomialParameters
+from probekit_linear.parameters import (
+    ForwardSelectionParameters,
+    L1PathParameters,
+    L2SubsetsParameters,
+    McpPathParameters,
+    PolynomialParameters,
+)
 
 
 @hookimpl
 def probekit_probes() -> list[ProbePlugin]:
-    """The L1 path, L2 on its top-k channels, and their products."""
+    """The L1 path, L2 on its top-k channels, and their products; MCP and greedy selection beside them."""
     return [
         ProbePlugin(
             "l1-path",
@@ -29,5 +35,17 @@ def probekit_probes() -> list[ProbePlugin]:
             "probekit_linear.polynomial:Polynomial",
             PolynomialParameters,
             upstream="rank_by",
+        ),
+        ProbePlugin(
+            "mcp-path",
+            "logistic path under a concave penalty (MCP): few channels, hardly shrunk",
+            "probekit_linear.mcp_path:McpPath",
+            McpPathParameters,
+        ),
+        ProbePlugin(
+            "forward-selection",
+            "greedy logistic fits on 1 to k channels: the reference for small k",
+            "probekit_linear.forward_selection:ForwardSelection",
+            ForwardSelectionParameters,
         ),
     ]

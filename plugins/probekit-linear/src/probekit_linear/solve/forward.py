@@ -56,7 +56,7 @@ class ForwardPath:
         certified: the gap is at most the target, (m, K). It says nothing of the choice of channels.
         iterations: Newton steps of each refit, (m, K).
         mean, scale: of the features, (m, p): z = (x - mean) / scale.
-        reads: passes over all rows.
+        reads: passes over all rows; those over the sample of a choice are not counted.
     """
 
     order: NDArray[np.int64]
@@ -139,11 +139,11 @@ def solve_forward(
 
         def refit(j: int, size: int = size) -> tuple[Floats, float, int]:
             chosen = order[j, :size]
-            start = coefficient[j, size - 2, :size] if size > 1 else np.zeros(1)
+            start = coefficient[j, max(size - 2, 0), :size]
             small = _Refit(batch, j, chosen, [copies[int(channel)] for channel in chosen], ridge)
             return small.solve(start.copy(), float(b[j]), 1e-3 * target)
 
-        for j, (w, shift, steps) in zip(every, work.map(refit, every), strict=True):
+        for j, (w, shift, steps) in enumerate(work.map(refit, range(m))):
             coefficient[j, size - 1, :size], b[j], iterations[j, size - 1] = w, shift, steps
         whole, used = np.zeros((m, p)), np.zeros((m, p), dtype=bool)
         np.put_along_axis(whole, order[:, :size], coefficient[:, size - 1, :size], axis=1)

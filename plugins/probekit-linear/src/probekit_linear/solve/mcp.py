@@ -1,14 +1,14 @@
 r"""Logistic fits under the minimax concave penalty, by local linear approximation from the L1 path.
 
 The penalty (Zhang 2010) is that of L1 near zero and levels off: its slope at w_j is lambda f_j with
-f_j = max(FLOOR, 1 - |w_j| / (gamma lambda)), so that a large coefficient is hardly pulled towards zero. It is not convex.
-Local linear approximation (Zou & Li 2008) takes its tangent at the last fit instead, which is a weighted L1 penalty
-lambda sum_j f_j |w_j|, and solves that; the tangent lies above the penalty, so the penalised objective never rises. All
-problems and lambdas take a step together, on shared passes over the rows.
+f_j = max(FLOOR, 1 - |w_j| / (gamma lambda)), so that a large coefficient is hardly pulled towards zero. It is not
+convex. Local linear approximation (Zou & Li 2008) takes its tangent at the last fit instead, which is a weighted L1
+penalty lambda sum_j f_j |w_j|, and solves that; the tangent lies above the penalty, so the penalised objective never
+rises. All problems and lambdas take a step together, on shared passes over the rows.
 
 What is certified is the last of these convex problems: ``gap`` bounds how far the fit is from its optimum. How far the
-fit is from its own linearisation is ``residual``: at 0 it is a stationary point of the penalised objective. Neither says
-that no other stationary point is better: no certificate of that is known.
+fit is from its own linearisation is ``residual``: at 0 it is a stationary point of the penalised objective. Neither
+says that no other stationary point is better: no certificate of that is known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SETTLED = 1e-3
 
 
 @dataclass(frozen=True)
-class McpPath:
+class ConcavePath:
     """MCP fits of m problems at L lambdas each, on standardised features.
 
     Attributes:
@@ -84,7 +84,7 @@ def mcp_path(
     threads: int = 1,
     device: str | None = None,
     progress: Progress | None = None,
-) -> McpPath:
+) -> ConcavePath:
     r"""MCP-penalised logistic regression along a grid of lambdas, for many problems on shared rows.
 
     A stationary point, for every problem and lambda, of
@@ -144,7 +144,7 @@ def solve_mcp(
     target: float,
     work: Workers,
     progress: Progress | None = None,
-) -> McpPath:
+) -> ConcavePath:
     """The fits of a batch at lambdas (m, L), descending."""
     m, points = lambdas.shape
     p = batch.rows.p
@@ -182,7 +182,7 @@ def solve_mcp(
     at = every.columns
     shape = (m, points)
     reached = sweep(batch, at.problem, at.w, at.b, work)
-    return McpPath(
+    return ConcavePath(
         lambdas=lambdas,
         coefficient=at.w.reshape(*shape, p),
         intercept=at.b.reshape(shape),
