@@ -21,6 +21,7 @@ from probekit.api.probe import (
 )
 from probekit.api.taps import read_taps
 from probekit.api.threads import map_in_threads
+from probekit.api.watch import listening, tell
 
 __all__ = [
     "FULL", "NEGATIVE", "POSITIVE", "VOID",
@@ -28,5 +29,5 @@ __all__ = [
     "InputGeometry", "Issue", "LabelSource", "LabelSourcePlugin", "Layer", "NoParameters", "ParameterError",
     "Parameters", "Path", "Prepared", "Probe", "ProbePlan", "ProbePlugin", "ProbekitError", "Problem", "Provenance",
     "Rows", "Scorer", "SpecPath", "SpecString", "UnreadableImageError", "Validation", "Weights", "WeightsInfo",
-    "fold_standardisation", "hookimpl", "hookspec", "map_in_threads", "read_taps",
+    "fold_standardisation", "hookimpl", "hookspec", "listening", "map_in_threads", "read_taps", "tell",
 ]  # fmt: skip

@@ -8,7 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import FULL, NEGATIVE, POSITIVE, VOID, Fit, Issue, Path, Probe, ProbekitError, Problem, Scorer
+from probekit.api import (
+    FULL,
+    NEGATIVE,
+    POSITIVE,
+    VOID,
+    Fit,
+    Issue,
+    Path,
+    Probe,
+    ProbekitError,
+    Problem,
+    Scorer,
+    listening,
+)
 from probekit.evaluate.choose import best_fit, best_of_rungs, smallest_reaching
 from probekit.evaluate.pooling import MarginScale, margin_scale
 from probekit.evaluate.scorer import evaluate_scorers
@@ -136,8 +149,10 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
         paths[entry.name] = {}
         for concept in concepts:
             upstream = paths[entry.upstream] if entry.upstream is not None else None
-            paths[entry.name] |= _fit_folds(job, entry, training, problems, labels[concept], concept, upstream)
-            advance(len(job.folds), f"{job.dataset.concepts[concept]} · {entry.name}")
+            what = f"{job.dataset.concepts[concept]} · {entry.name}"
+            with listening(lambda text, what=what: advance(0, f"{what} · {text}")):
+                paths[entry.name] |= _fit_folds(job, entry, training, problems, labels[concept], concept, upstream)
+            advance(len(job.folds), what)
         final_upstream = final_paths[entry.upstream] if entry.upstream is not None else None
         final_paths[entry.name] = _fit_finals(job, entry, training, problems, paths[entry.name], final_upstream)
         finals[entry.name] = {

@@ -12,6 +12,7 @@ from probekit_linear.l1_path import L1Path
 from probekit_linear.l2_subsets import L2Subsets, log_widths
 from probekit_linear.parameters import L1PathParameters, L2SubsetsParameters, LambdaGrid, PolynomialParameters
 from probekit_linear.polynomial import Polynomial
+from probekit_linear.problems import batch_of
 from probekit_linear.ranking import geometric_median, rank_channels
 from pydantic import ValidationError
 
@@ -30,6 +31,11 @@ def rows_and_problem(n=600, p=8, seed=0, product=False):
 
 def l1(rows, problem, **parameters):
     return L1Path(L1PathParameters.model_validate(parameters), device="cpu").fit(rows, [problem], None)[0]
+
+
+def ranked(rows, problem, path):
+    with batch_of(rows, [problem], "cpu", 1) as (batch, work):
+        return rank_channels(batch, work, [problem], [path])[0]
 
 
 def a_fit(channels, coefficient, **more):
@@ -109,15 +115,15 @@ def test_channels_rank_by_coefficient_then_entry_then_gradient():
     first = a_fit([6], [0.1])
     chosen = a_fit([3, 6], [0.5, -0.7])
     later = a_fit([0, 3, 6, 2], [0.2, 0.1, 0.1, -0.4])
-    order = rank_channels(rows, problem, Path((first, chosen, later), chosen=1)).tolist()
+    order = ranked(rows, problem, Path((first, chosen, later), chosen=1)).tolist()
     assert order[:4] == [6, 3, 2, 0]
     assert order[4] == 1  # of those that never enter, the one that carries the concept
     assert sorted(order) == list(range(8))
     final = a_fit([3, 6], [0.5, -0.7], details={"label": "chosen", "entered": [6, 3, 2, 0]})
     other = a_fit([5], [1.0], details={"label": "full", "entered": [6, 3, 2, 0]})
-    assert rank_channels(rows, problem, Path((other, final))).tolist() == order
+    assert ranked(rows, problem, Path((other, final))).tolist() == order
     with pytest.raises(ValueError, match="chosen"):
-        rank_channels(rows, problem, Path((first, chosen)))
+        ranked(rows, problem, Path((first, chosen)))
 
 
 def test_a_final_path_ranks_all_channels_as_its_fold_does():
@@ -125,8 +131,8 @@ def test_a_final_path_ranks_all_channels_as_its_fold_does():
     path = l1(rows, problem)
     for at in (0, 8, 25):
         final = replace(problem, finals={"chosen": [path.fits[at]]})
-        order = rank_channels(rows, problem, replace(path, chosen=at))
-        assert rank_channels(rows, final, l1(rows, final)).tolist() == order.tolist()
+        order = ranked(rows, problem, replace(path, chosen=at))
+        assert ranked(rows, final, l1(rows, final)).tolist() == order.tolist()
 
 
 def test_medians_of_ratios_are_geometric():

@@ -10,14 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probekit_linear.estimators import SparseLogisticPath, SubsetLogistic
     from probekit_linear.solve.lasso import LogisticPath, logistic_path
     from probekit_linear.solve.ridge import RidgeSubsets, ridge_subsets
 
-__all__ = ["LogisticPath", "RidgeSubsets", "logistic_path", "ridge_subsets"]
+__all__ = ["LogisticPath", "RidgeSubsets", "SparseLogisticPath", "SubsetLogistic", "logistic_path", "ridge_subsets"]
 
 _HOMES = {
     "LogisticPath": "probekit_linear.solve.lasso",
     "RidgeSubsets": "probekit_linear.solve.ridge",
+    "SparseLogisticPath": "probekit_linear.estimators",
+    "SubsetLogistic": "probekit_linear.estimators",
     "logistic_path": "probekit_linear.solve.lasso",
     "ridge_subsets": "probekit_linear.solve.ridge",
 }

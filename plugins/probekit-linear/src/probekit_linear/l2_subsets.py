@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from probekit.api import FULL, Fit, Path, ProbePlan, Problem, Rows, Scorer, fold_standardisation, map_in_threads
-from probekit_linear.design import Design
+from probekit.api import FULL, Fit, Path, ProbePlan, Problem, Rows
 from probekit_linear.parameters import L2SubsetsParameters
+from probekit_linear.problems import batch_of, linear_scorer, points_done
 from probekit_linear.ranking import geometric_median, rank_channels, start_of
-from probekit_linear.ridge import RidgeFit, RidgeSolver
+from probekit_linear.solve.ridge import RidgeSubsets, solve_subsets
 
 
 def log_widths(channels: int, count: int) -> list[int]:
@@ -29,12 +30,12 @@ def log_widths(channels: int, count: int) -> list[int]:
 class L2Subsets:
     """L2 logistic refits on the top k channels of the upstream ranking.
 
-    Rungs are k, ascending, and ``full`` for all channels; each holds one fit for each ridge, strongest first. A
-    problem holds one copy of its training rows (in the order of the ranking) and one p x p metric for each ridge.
+    Rungs are k, ascending, and ``full`` for all channels; each holds one fit for each ridge, strongest first.
     """
 
     def __init__(self, parameters: L2SubsetsParameters, *, device: str, threads: int = 1) -> None:
         self.parameters = parameters
+        self.device = device
         self.threads = threads
         self.ridges = tuple(sorted(parameters.ridges, reverse=True))
 
@@ -53,53 +54,52 @@ class L2Subsets:
         """One path a problem: every k with every ridge; for a final fit, one fit a label."""
         if upstream is None:
             raise ValueError("l2-subsets needs the paths of the probe that rank_by names")
-        pairs = zip(problems, upstream, strict=True)
-        return map_in_threads(lambda pair: self._path(rows, *pair), pairs, self.threads)
+        paths: list[Path] = []
+        with batch_of(rows, problems, self.device, self.threads) as (batch, work):
+            order = rank_channels(batch, work, problems, upstream)
+            start = np.array([start_of(path, own) for path, own in zip(upstream, order, strict=True)])
+            target, widths = self.parameters.target_gap, np.array(self.widths(batch.rows.p))
+            if all(problem.finals is None for problem in problems):
+                report = points_done(len(problems), "fits")
+                found = solve_subsets(batch, order, widths, np.array(self.ridges), start, target, work, report)
+                return [self._path(problem, j, found) for j, problem in enumerate(problems)]
+            for j, problem in enumerate(problems):
+                alone = batch.one(j)
+                fits = []
+                for label, chosen in (problem.finals or {}).items():
+                    k = min(batch.rows.p, max(1, round(float(np.median([fit.choices["k"] for fit in chosen])))))
+                    ridge = geometric_median([fit.choices["ridge"] for fit in chosen])
+                    found = solve_subsets(
+                        alone, order[j : j + 1], np.array([k]), np.array([ridge]), start[j : j + 1], target, work
+                    )
+                    fits.append(replace(self._fit(problem, found, 0, 0, 0, chosen[0].rung), details={"label": label}))
+                paths.append(Path(tuple(fits)))
+        return paths
 
-    def _path(self, rows: Rows, problem: Problem, upstream: Path) -> Path:
-        order = rank_channels(rows, problem, upstream)
-        design = Design.of(rows, problem, order)
-        start = start_of(upstream, order)
-        if problem.finals is not None:
-            return Path(tuple(self._final(design, problem, order, start, label) for label in problem.finals))
-        solver = RidgeSolver(design, self.ridges, self.parameters.target_gap, start)
-        fits: list[Fit] = []
-        p = len(order)
-        for k in reversed(self.widths(p)):
-            rung: int | Literal["full"] = FULL if k == p else k
-            solved = zip(self.ridges, solver.solve(k), strict=True)
-            fits[:0] = [self._fit(problem, order, rung, ridge, found) for ridge, found in solved]
-        return Path(tuple(fits))
-
-    def _final(self, design: Design, problem: Problem, order: np.ndarray, start: np.ndarray, label: str) -> Fit:
-        assert problem.finals is not None
-        chosen = problem.finals[label]
-        k = min(len(order), max(1, round(float(np.median([fit.choices["k"] for fit in chosen])))))
-        ridge = geometric_median([fit.choices["ridge"] for fit in chosen])
-        found = RidgeSolver(design, (ridge,), self.parameters.target_gap, start).solve(k)[0]
-        return self._fit(problem, order, chosen[0].rung, ridge, found, label)
+    def _path(self, problem: Problem, j: int, found: RidgeSubsets) -> Path:
+        p = found.order.shape[1]
+        return Path(
+            tuple(
+                self._fit(problem, found, j, at, i, FULL if k == p else int(k))
+                for at, k in enumerate(found.k)
+                for i in range(len(found.ridges))
+            )
+        )
 
     def _fit(
-        self,
-        problem: Problem,
-        order: np.ndarray,
-        rung: int | Literal["full"],
-        ridge: float,
-        found: RidgeFit,
-        label: str | None = None,
+        self, problem: Problem, found: RidgeSubsets, j: int, at: int, i: int, rung: int | Literal["full"]
     ) -> Fit:
-        by_size = np.argsort(-np.abs(found.w), kind="stable")
-        support, w = order[by_size], found.w[by_size]
-        weight, bias = fold_standardisation(w, found.b, problem.mean[support], problem.scale[support])
+        w, ridge = found.coefficient[at][j, i], float(found.ridges[i])
+        by_size = np.argsort(-np.abs(w), kind="stable")
+        support, w = found.order[j, : len(w)][by_size], w[by_size]
         return Fit(
             rung=rung,
             support=support,
             coefficient=w,
-            scorer=Scorer("linear", support, {"weight": weight, "bias": np.array(bias)}),
+            scorer=linear_scorer(problem, support, w, float(found.intercept[j, at, i])),
             choices={"k": float(len(w)), "ridge": ridge},
             ridge=ridge,
-            gap=found.gap,
-            certified=found.gap <= self.parameters.target_gap,
-            iterations=found.iterations,
-            details={} if label is None else {"label": label},
+            gap=float(found.gap[j, at, i]),
+            certified=bool(found.certified[j, at, i]),
+            iterations=int(found.iterations[j, at, i]),
         )

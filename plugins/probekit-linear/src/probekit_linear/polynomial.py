@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer, map_in_threads
-from probekit_linear.design import Design, Floats
+from probekit.api import Fit, Path, ProbePlan, Problem, Rows, Scorer
 from probekit_linear.parameters import PolynomialParameters
+from probekit_linear.problems import batch_of
 from probekit_linear.ranking import geometric_median, rank_channels
-from probekit_linear.ridge import RidgeFit, RidgeSolver
+from probekit_linear.solve.batch import Batch, Floats
+from probekit_linear.solve.ridge import RidgeSubsets, solve_subsets
+from probekit_linear.solve.rows import RowSource
+from probekit_linear.solve.workers import Workers
 
 
 class Polynomial:
@@ -27,6 +30,7 @@ class Polynomial:
 
     def __init__(self, parameters: PolynomialParameters, *, device: str, threads: int = 1) -> None:
         self.parameters = parameters
+        self.device = device
         self.threads = threads
         self.ridges = tuple(sorted(parameters.ridges, reverse=True))
 
@@ -38,44 +42,54 @@ class Polynomial:
         """One path a problem; for a final fit, one fit a label."""
         if upstream is None:
             raise ValueError("polynomial needs the paths of the probe that rank_by names")
-        pairs = zip(problems, upstream, strict=True)
-        return map_in_threads(lambda pair: self._path(rows, *pair), pairs, self.threads)
+        with batch_of(rows, problems, self.device, self.threads) as (batch, work):
+            order = rank_channels(batch, work, problems, upstream)[:, : self.parameters.k]
+            return [
+                self._path(problem, _Expansion(batch.one(j).on(order[j]), order[j], self.parameters.squares), work)
+                for j, problem in enumerate(problems)
+            ]
 
-    def _path(self, rows: Rows, problem: Problem, upstream: Path) -> Path:
-        channels = rank_channels(rows, problem, upstream)[: self.parameters.k]
-        expansion = _Expansion(Design.of(rows, problem, channels), channels, self.parameters.squares)
+    def _path(self, problem: Problem, expansion: _Expansion, work: Workers) -> Path:
         if problem.finals is None:
-            return Path(tuple(self._fits(expansion, self.ridges)))
+            return Path(tuple(self._fits(expansion, self.ridges, work)))
         fits = []
         for label, chosen in problem.finals.items():
             ridge = geometric_median(fit.choices["ridge"] for fit in chosen)
-            fits += self._fits(expansion, (ridge,), {"label": label})
+            fits += self._fits(expansion, (ridge,), work, {"label": label})
         return Path(tuple(fits))
 
     def _fits(
-        self, expansion: _Expansion, ridges: tuple[float, ...], details: dict[str, Any] | None = None
+        self, expansion: _Expansion, ridges: tuple[float, ...], work: Workers, details: dict[str, Any] | None = None
     ) -> list[Fit]:
-        design, target = expansion.design, self.parameters.target_gap
-        size = design.x.shape[1]
-        solved = RidgeSolver(design, ridges, target, np.zeros(size)).solve(size)
-        return [self._fit(expansion, ridge, found, details or {}) for ridge, found in zip(ridges, solved, strict=True)]
+        size = expansion.batch.rows.p
+        found = solve_subsets(
+            expansion.batch,
+            np.arange(size)[None],
+            np.array([size]),
+            np.array(ridges),
+            None,
+            self.parameters.target_gap,
+            work,
+        )
+        return [self._fit(expansion, found, i, details or {}) for i in range(len(ridges))]
 
-    def _fit(self, expansion: _Expansion, ridge: float, found: RidgeFit, details: dict[str, Any]) -> Fit:
+    def _fit(self, expansion: _Expansion, found: RidgeSubsets, i: int, details: dict[str, Any]) -> Fit:
         k = len(expansion.channels)
-        importance = expansion.importance(found.w)
+        w, b, ridge = found.coefficient[0][0, i], float(found.intercept[0, 0, i]), float(found.ridges[i])
+        importance = expansion.importance(w)
         order = np.argsort(-np.abs(importance), kind="stable")
         pairs = expansion.channels[expansion.pairs]
-        products = found.w[k:]
+        products = w[k:]
         return Fit(
             rung=k,
             support=expansion.channels[order],
             coefficient=importance[order],
-            scorer=expansion.scorer(found.w, found.b),
+            scorer=expansion.scorer(w, b),
             choices={"ridge": ridge},
             ridge=ridge,
-            gap=found.gap,
-            certified=found.gap <= self.parameters.target_gap,
-            iterations=found.iterations,
+            gap=float(found.gap[0, 0, i]),
+            certified=bool(found.certified[0, 0, i]),
+            iterations=int(found.iterations[0, 0, i]),
             details=details
             | {
                 "pairs": [
@@ -89,18 +103,19 @@ class Polynomial:
 class _Expansion:
     """Channels and their products as one design, and the way back to raw features."""
 
-    def __init__(self, linear: Design, channels: NDArray[np.int64], squares: bool) -> None:
+    def __init__(self, linear: Batch, channels: NDArray[np.int64], squares: bool) -> None:
         k = len(channels)
-        self.linear = linear
         self.channels = channels
+        self.mean, self.scale = linear.mean[0], linear.scale[0]
         self.pairs: NDArray[np.int64] = np.stack(np.triu_indices(k, 0 if squares else 1), axis=1).astype(np.int64)
-        z = (linear.x.astype(np.float64) - linear.mean) / linear.scale
+        x = linear.rows.gather(np.arange(linear.rows.n)).double().cpu().numpy()
+        z = (x - self.mean) / self.scale
         features = np.concatenate([z, z[:, self.pairs[:, 0]] * z[:, self.pairs[:, 1]]], axis=1)
-        mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
-        mean[k:] = features[:, k:].mean(axis=0)
+        mean, scale = np.zeros((1, features.shape[1])), np.ones((1, features.shape[1]))
+        mean[0, k:] = features[:, k:].mean(axis=0)
         deviation = features[:, k:].std(axis=0)
-        scale[k:] = np.where(deviation > 1e-12, deviation, 1.0)
-        self.design = Design(features, mean, scale, linear.sign, linear.weights)
+        scale[0, k:] = np.where(deviation > 1e-12, deviation, 1.0)
+        self.batch = Batch(RowSource(features), linear.signed, mean, scale)
 
     def importance(self, w: Floats) -> Floats:
         """One signed number a channel, (k,)."""
@@ -113,12 +128,12 @@ class _Expansion:
     def scorer(self, w: Floats, b: float) -> Scorer:
         """The same margin on raw features: z_i z_j multiplied out, every constant folded into weight and bias."""
         k = len(self.channels)
-        mean, scale = self.linear.mean, self.linear.scale
+        mean, scale = self.mean, self.scale
         i, j = self.pairs[:, 0], self.pairs[:, 1]
-        of_product = w[k:] / self.design.scale[k:]
+        of_product = w[k:] / self.batch.scale[0, k:]
         products = of_product / (scale[i] * scale[j])
         weight = w[:k] / scale
-        bias = b - float(weight @ mean) - float(of_product @ self.design.mean[k:])
+        bias = b - float(weight @ mean) - float(of_product @ self.batch.mean[0, k:])
         bias += float(products @ (mean[i] * mean[j]))
         np.subtract.at(weight, i, products * mean[j])
         np.subtract.at(weight, j, products * mean[i])

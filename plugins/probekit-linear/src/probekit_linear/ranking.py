@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import Fit, Path, Problem, Rows
-from probekit_linear.certificate import class_correlations, duals
-from probekit_linear.design import Design
+from probekit.api import Fit, Path, Problem
+from probekit_linear.problems import standardised
+from probekit_linear.solve.batch import Batch
+from probekit_linear.solve.sweep import sweep
+from probekit_linear.solve.workers import Workers
 
 
 def geometric_median(values: Iterable[float]) -> float:
@@ -33,14 +35,26 @@ def ranking_fit(path: Path) -> Fit:
     return path.fits[labels.index("chosen") if "chosen" in labels else 0]
 
 
-def rank_channels(rows: Rows, problem: Problem, path: Path) -> NDArray[np.int64]:
-    """All channels (p,), most important first.
+def rank_channels(batch: Batch, work: Workers, problems: Sequence[Problem], paths: Sequence[Path]) -> NDArray[np.int64]:
+    """All channels of each problem, most important first: (m, p).
 
     First the support of the fit that ranks, by |standardised coefficient|; then the channels that enter the path
     elsewhere, in the order in which they enter (within a point by |coefficient|; a final fit keeps that order in
     ``details["entered"]``); then all others by the size of the loss's gradient at the fit that ranks. Ties go to the
     lower channel.
     """
+    orders = [_entered(path) for path in paths]
+    p = batch.rows.p
+    short = np.array([j for j, order in enumerate(orders) if len(order) < p], dtype=np.int64)
+    if len(short):
+        fits = [standardised(problems[j], ranking_fit(paths[j])) for j in short]
+        found = sweep(batch, short, np.array([w for w, _ in fits]), np.array([b for _, b in fits]), work)
+        for j, gradient in zip(short, found.gradient, strict=True):
+            orders[j].update(dict.fromkeys(map(int, np.argsort(-np.abs(gradient), kind="stable"))))
+    return np.array([list(order) for order in orders], dtype=np.int64)
+
+
+def _entered(path: Path) -> dict[int, None]:
     fit = ranking_fit(path)
     order = dict.fromkeys(map(int, by_size(fit)))
     if fit.details.get("label") is None:
@@ -48,17 +62,7 @@ def rank_channels(rows: Rows, problem: Problem, path: Path) -> NDArray[np.int64]
             order.update(dict.fromkeys(map(int, by_size(other))))
     else:
         order.update(dict.fromkeys(map(int, fit.details.get("entered", ()))))
-    p = len(problem.mean)
-    if len(order) < p:
-        design = Design.of(rows, problem)
-        coefficient = np.zeros((1, p))
-        coefficient[0, fit.scorer.channels] = fit.scorer.arrays["weight"] * problem.scale[fit.scorer.channels]
-        used = np.flatnonzero(coefficient[0])
-        bias = float(fit.scorer.arrays["bias"]) + float(coefficient[0] @ (problem.mean / problem.scale))
-        scores = design.scores(coefficient[:, used], np.array([bias]), used)
-        positive, negative = class_correlations(design, duals(design, scores))
-        order.update(dict.fromkeys(map(int, np.argsort(-np.abs(positive - negative)[0], kind="stable"))))
-    return np.fromiter(order, dtype=np.int64, count=p)
+    return order
 
 
 def by_size(fit: Fit) -> NDArray[np.int64]:

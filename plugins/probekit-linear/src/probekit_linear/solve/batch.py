@@ -60,6 +60,16 @@ class Batch:
         """``signed`` on the rows' device, (m, n) float64."""
         return torch.from_numpy(self.signed).to(self.rows.device)
 
+    def one(self, j: int) -> Batch:
+        """Problem j alone, on the rows that weigh anything in it."""
+        used = np.flatnonzero(self.signed[j])
+        part = slice(j, j + 1)
+        return Batch(self.rows.only(used), self.signed[part, used], self.mean[part], self.scale[part])
+
+    def on(self, channels: NDArray[np.int64]) -> Batch:
+        """The problems on some channels, in the given order."""
+        return Batch(self.rows.columns(channels), self.signed, self.mean[:, channels], self.scale[:, channels])
+
     def sample(self, rows: NDArray[np.int64], chance: Floats) -> Batch:
         """The problems on some of the rows (ascending), each weighed by one over its chance to be among them.
 

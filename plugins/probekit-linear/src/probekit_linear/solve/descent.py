@@ -128,7 +128,7 @@ class Descent:
 
     Attributes:
         reads: passes over the rows so far.
-        curvature: by group of the last pass, (groups, n).
+        curvature: of each row, by group, as the group's last pass found it, (n,).
     """
 
     def __init__(self, batch: Batch, work: Workers) -> None:
@@ -136,6 +136,7 @@ class Descent:
         self.work = work
         self.reads = 0
         self.metrics: dict[int, Metric] = {}
+        self.curvature: dict[int, NDArray[np.float32]] = {}
         self.debug = None
 
     def solve(self, columns: Columns, group: NDArray[np.int64], rough: float, target: float | None, most: int) -> None:
@@ -178,7 +179,8 @@ class Descent:
         self.reads += 1
         columns.steps[running] += 1
         found = sweep(self.batch, columns.problem[running], w, b, self.work, exact=exact, groups=names)
-        self.curvature = found.rows
+        for name, row in zip(np.unique(group[running]), found.rows, strict=True):
+            self.curvature[int(name)] = row
         return found, names
 
     def _accept(

@@ -209,7 +209,8 @@ def minimise(
 def _direction(H: Quadratic, slope: Floats, u: Floats) -> tuple[NDArray[np.int64], Floats] | None:
     """The entries that move and their Newton step; none where nothing descends."""
     active = np.flatnonzero((u != 0) | (slope != 0))
-    for attempt in range(6):
+    attempt = 0
+    while len(active):
         direction = -H.solve(active, slope[active])
         wrong = (u[active] == 0) & (direction * slope[active] >= 0)
         if not wrong.any():
@@ -217,12 +218,12 @@ def _direction(H: Quadratic, slope: Floats, u: Floats) -> tuple[NDArray[np.int64
         entering = active[u[active] == 0]
         if attempt < 4:
             active = active[~wrong]
-        else:  # one alone always leaves on the right side, if the others are where they belong
-            worst = entering[np.argmax(np.abs(slope[entering]))] if attempt == 4 else -1
-            active = active[(u[active] != 0) | (active == worst)]
-        if len(active) == 0:
-            return None
-    return active, direction
+        elif attempt == 4:  # one alone leaves on the right side, if the others are where they belong
+            active = active[(u[active] != 0) | (active == entering[np.argmax(np.abs(slope[entering]))])]
+        else:
+            active = active[u[active] != 0]
+        attempt += 1
+    return None
 
 
 def _line_minimum(w: Floats, direction: Floats, penalty: Floats, slope: float, bend: float) -> tuple[float, float]:

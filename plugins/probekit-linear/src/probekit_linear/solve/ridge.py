@@ -62,7 +62,7 @@ class L2Columns(Columns):
 
     ridge: Floats
     width: NDArray[np.int64]
-    _factors: dict[tuple[int, float], Factor] = field(default_factory=dict)
+    _factors: dict[tuple[int, int], Factor] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def used(self, of: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -95,17 +95,21 @@ class L2Columns(Columns):
         gradient = model.gradient + ridge * model.w
         if change.any():
             gradient = gradient + H.times(change)
-        H.lend(self._factor(model.metric, int(c), float(np.exp(np.log(ridge).mean())), k))
+        H.lend(self._factor(model.metric, float(np.exp(np.log(ridge).mean())), k))
         change[:k] = -H.solve(np.arange(k), gradient[:k])
         return change, float(model.gradient @ change) + float(ridge * model.w @ change)
 
-    def _factor(self, metric: Metric, c: int, ridge: float, k: int) -> Factor:
-        """The factor of the widest serves all narrower ones: its leading block is theirs."""
-        key = (id(metric), float(self.ridge[c]))
+    def _factor(self, metric: Metric, ridge: float, k: int) -> Factor:
+        """One factor serves all widths (its leading block is theirs) and all ridges that are nearly the same.
+
+        Which those are does not depend on who asks first: ridges are rounded to a quarter of a power of two.
+        """
+        step = round(4 * np.log2(ridge))
+        key = (id(metric.gram), step)  # a factor keeps its matrix alive, so that no other gets its id
         with self._lock:
             known = self._factors.get(key)
         if known is None:
-            known = factorise(metric.gram, ridge)
+            known = factorise(metric.gram, 2.0 ** (step / 4))
             with self._lock:
                 self._factors[key] = known
         return known.leading(k)
@@ -176,22 +180,15 @@ def solve_subsets(
     steps = np.empty((m, q, r), dtype=np.int64)
     reads = done = 0
     for j in range(m):
-        used = np.flatnonzero(batch.signed[j])
-        rows = batch.rows.only(used)
+        problem = batch.one(j)
         first = np.zeros(widths[-1]) if start is None else start[j, : widths[-1]]
         w, b = np.tile(first, (r, 1)), np.full(r, batch.null_intercept[j])
         for band in bands(widths, batch.rows.p):
-            channels = order[j, : widths[band[-1]]]
-            alone = Batch(
-                rows.columns(channels),
-                batch.signed[j : j + 1, used],
-                batch.mean[j : j + 1, channels],
-                batch.scale[j : j + 1, channels],
-            )
+            alone = problem.on(order[j, : widths[band[-1]]])
             descent = Descent(alone, work)
             group = np.zeros(r, dtype=np.int64)
             # first the widest of the band, from where the last band's widest ended
-            top = _columns(w[:, : len(channels)], b, ridges, widths[band[-1:]])
+            top = _columns(w[:, : alone.rows.p], b, ridges, widths[band[-1:]])
             if alone.rows.n > 2 * SCOUTS * alone.rows.p and band[-1] == q - 1:
                 sample = alone.sample(*draw(np.abs(alone.signed[0]), SCOUTS * alone.rows.p))
                 Descent(sample, work).solve(top, group.copy(), 1e-3, None, 12)
