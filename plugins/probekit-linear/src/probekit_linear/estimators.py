@@ -195,7 +195,7 @@ class SparseLogisticPath(BinaryLogistic):
             every = np.ones_like(batch.mean)
             largest = lambda_max(batch, every, work)
             grid = self._grid(float(largest[0]))
-            target = min(self.tol, 1e-14) if x.size <= SMALL else self.tol
+            target = min(self.tol, 1e-12) if x.size <= SMALL else self.tol
             return solve_path(batch, np.tile(grid, (len(s), 1)), every, largest, target, work)
 
     def _score(self, positive: Array, score: Floats, weights: Floats, s: Floats, fold: int) -> Floats:
