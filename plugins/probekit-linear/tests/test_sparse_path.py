@@ -222,7 +222,9 @@ def test_the_gap_bounds_where_one_row_lies_far_on_the_wrong_side():
         weights[far] = 10.0 ** rng.uniform(-9, -3)
         judge = Judge(x, y, weights)
         found = logistic_path(x, y, weights, ratios=(0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6), target=1e-3)
-        for lam, w, b, gap in zip(*(a[0] for a in (found.lambdas, found.coefficient, found.intercept, found.gap))):
+        for lam, w, b, gap in zip(
+            *(a[0] for a in (found.lambdas, found.coefficient, found.intercept, found.gap)), strict=True
+        ):
             assert judge.gap(w, b, lam) <= gap + 1e-11
 
 
