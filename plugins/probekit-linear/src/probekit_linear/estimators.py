@@ -194,7 +194,8 @@ class SparseLogisticPath(BinaryLogistic):
             batch = make_batch(RowSource(x, device=self.device), signed_weights(positive, s, len(x)), means, work)
             every = np.ones_like(batch.mean)
             largest = lambda_max(batch, every, work)
-            grid = self._grid(float(largest[0]))
+            # the mean of a constant feature is rounded, so that what should be 0 need not be
+            grid = self._grid(float(largest[0]) if largest[0] > 1e-12 * batch.null[0] else 0.0)
             target = min(self.tol, 1e-12) if x.size <= SMALL else self.tol
             return solve_path(batch, np.tile(grid, (len(s), 1)), every, largest, target, work)
 
@@ -206,7 +207,8 @@ class SparseLogisticPath(BinaryLogistic):
             loss = np.logaddexp(0, np.where(positive[:, None], -score, score))
             return np.asarray(-(s @ loss) / s.sum())
         if not weights[positive].any():
-            raise ValueError(f"fold {fold} of cv holds out no row of class {self.classes_[1]!r}; give fewer folds")
+            name = self.classes_.tolist()[1]
+            raise ValueError(f"fold {fold} of cv holds out no row of class {name!r}; give fewer folds")
         return np.array([average_precision_score(positive, one, sample_weight=weights) for one in score.T])
 
     def _selected(self) -> int:
