@@ -150,6 +150,17 @@ def test_a_batch_equals_the_problems_one_by_one_and_threads_change_nothing():
     assert together.reads <= 1 + 2 * 5
 
 
+def test_problems_of_other_moments_keep_their_own_gains():
+    x, y = greedy_rows()
+    scale = x.std(0) * np.array([np.ones(12), np.linspace(0.2, 5, 12)])
+    mean = x.mean(0) + np.array([np.zeros(12), np.ones(12)])
+    both = forward_selection(x, np.stack([y, y]), k=4, moments=(mean, scale))
+    for j in range(2):
+        alone = forward_selection(x, y, k=4, moments=(mean[j : j + 1], scale[j : j + 1]))
+        assert both.order[j].tolist() == alone.order[0].tolist()
+        np.testing.assert_allclose(both.gain[j], alone.gain[0], rtol=1e-4)
+
+
 def test_permuted_and_rescaled_channels_enter_in_the_same_order():
     x, y = greedy_rows()
     order = np.random.default_rng(4).permutation(12)
