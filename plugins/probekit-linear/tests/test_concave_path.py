@@ -7,7 +7,7 @@ import pytest
 from probekit_linear.mcp_path import McpPath
 from probekit_linear.parameters import McpPathParameters
 from probekit_linear.solve.lasso import logistic_path
-from probekit_linear.solve.mcp import FLOOR, mcp_path, penalties, slopes
+from probekit_linear.solve.mcp import FLOOR, concave_path, penalties, slopes
 from scipy.optimize import minimize
 from scipy.special import entr, expit
 
@@ -68,7 +68,7 @@ class Dense:
 @pytest.mark.parametrize("gamma", [1.5, 3.0, 20.0])
 def test_where_it_settled_the_penalised_objective_is_stationary(seed, gamma):
     x, y = concave_rows(seed=seed)
-    found = mcp_path(x, y, ratios=RATIOS, gamma=gamma, steps=60, target=1e-11)
+    found = concave_path(x, y, ratios=RATIOS, gamma=gamma, steps=60, target=1e-11)
     assert (found.residual <= 1e-3).all()
     dense = Dense(x, y)
     for lam, w, b in zip(found.lambdas[0], found.coefficient[0], found.intercept[0], strict=True):
@@ -101,7 +101,7 @@ def test_more_linearisations_never_raise_the_objective():
     last = np.array([objective(start, i) for i in range(len(RATIOS))])
     below = np.zeros(len(RATIOS), dtype=bool)
     for steps in (1, 2, 4, 8):
-        found = mcp_path(x, y, ratios=RATIOS, steps=steps)
+        found = concave_path(x, y, ratios=RATIOS, steps=steps)
         assert (found.steps <= steps).all()
         assert found.objective[0] == pytest.approx([objective(found, i) for i in range(len(RATIOS))], abs=1e-12)
         assert (found.objective[0] <= last + 2e-6).all()
@@ -114,7 +114,7 @@ def test_more_linearisations_never_raise_the_objective():
 @pytest.mark.parametrize("seed", range(2))
 def test_the_gap_bounds_the_distance_to_the_linearisations_minimum(seed, target):
     x, y = concave_rows(n=200, p=10, seed=seed)
-    found = mcp_path(x, y, ratios=RATIOS, target=target, steps=3)
+    found = concave_path(x, y, ratios=RATIOS, target=target, steps=3)
     dense = Dense(x, y)
     for i, lam in enumerate(found.lambdas[0]):
         penalty, w, b = lam * found.factors[0, i], found.coefficient[0, i], found.intercept[0, i]
@@ -127,7 +127,7 @@ def test_the_gap_bounds_the_distance_to_the_linearisations_minimum(seed, target)
 
 def test_the_residual_is_that_of_the_factors_at_the_fit():
     x, y = concave_rows(p=40, seed=1)
-    found = mcp_path(x, y, ratios=RATIOS, steps=1)
+    found = concave_path(x, y, ratios=RATIOS, steps=1)
     at_fit = slopes(found.coefficient, found.lambdas, 3.0)
     np.testing.assert_allclose(found.residual, np.abs(at_fit - found.factors).max(axis=-1))
     assert found.residual.max() > 0.1  # one step is seldom enough
@@ -135,9 +135,9 @@ def test_the_residual_is_that_of_the_factors_at_the_fit():
 
 def test_on_the_same_support_it_is_less_biased_than_l1():
     x, y = concave_rows(n=4000)
-    lasso, found = (solve(x, y, ratios=(0.25, 0.2, 0.15)) for solve in (logistic_path, mcp_path))
+    lasso, found = (solve(x, y, ratios=(0.25, 0.2, 0.15)) for solve in (logistic_path, concave_path))
     planted = list(PLANTED)
-    alone = mcp_path(x[:, planted], y, lambdas=[1e-6], target=1e-9)
+    alone = concave_path(x[:, planted], y, lambdas=[1e-6], target=1e-9)
     free = alone.coefficient[0, 0]  # what the planted channels weigh unpenalised
     same = [set(np.flatnonzero(w)) == set(PLANTED) for w in lasso.coefficient[0]]
     assert any(same)
@@ -150,10 +150,10 @@ def test_on_the_same_support_it_is_less_biased_than_l1():
 
 def test_a_huge_gamma_is_the_l1_path_and_lambda_max_gives_zero():
     x, y = concave_rows()
-    found = mcp_path(x, y, ratios=(1.0, *RATIOS), gamma=1e9, target=1e-10)
+    found = concave_path(x, y, ratios=(1.0, *RATIOS), gamma=1e9, target=1e-10)
     lasso = logistic_path(x, y, ratios=(1.0, *RATIOS), target=1e-10)
     np.testing.assert_allclose(found.coefficient, lasso.coefficient, atol=1e-4)
-    assert not mcp_path(x, y, ratios=(1.0,)).coefficient.any()
+    assert not concave_path(x, y, ratios=(1.0,)).coefficient.any()
 
 
 def test_a_batch_equals_the_problems_one_by_one_and_threads_change_nothing():
@@ -162,18 +162,18 @@ def test_a_batch_equals_the_problems_one_by_one_and_threads_change_nothing():
     weights = np.ones((3, len(x)))
     weights[2, ::3] = 0
     labels = np.stack([y, other, y])
-    together = mcp_path(x, labels, weights, ratios=RATIOS, steps=30, target=1e-10)
-    twice = mcp_path(x, labels, weights, ratios=RATIOS, steps=30, target=1e-10, threads=2)
+    together = concave_path(x, labels, weights, ratios=RATIOS, steps=30, target=1e-10)
+    twice = concave_path(x, labels, weights, ratios=RATIOS, steps=30, target=1e-10, threads=2)
     assert together.coefficient.tobytes() == twice.coefficient.tobytes()
     assert together.gap.tobytes() == twice.gap.tobytes()
     for j in range(3):
-        alone = mcp_path(x, labels[j], weights[j], ratios=RATIOS, steps=30, target=1e-10)
+        alone = concave_path(x, labels[j], weights[j], ratios=RATIOS, steps=30, target=1e-10)
         np.testing.assert_allclose(together.coefficient[j], alone.coefficient[0], atol=1e-3)
 
 
 def test_separable_rows_are_never_certified_falsely():
     x, y = concave_rows(n=60, p=30, noise=0.0)
-    found = mcp_path(x, y, ratios=(0.1, 1e-3, 1e-6))
+    found = concave_path(x, y, ratios=(0.1, 1e-3, 1e-6))
     dense = Dense(x, y)
     assert np.isfinite(found.coefficient).all()
     for i, lam in enumerate(found.lambdas[0]):
@@ -184,9 +184,9 @@ def test_separable_rows_are_never_certified_falsely():
 
 def test_many_points_in_lots_are_those_of_one(monkeypatch):
     x, y = concave_rows()
-    whole, told = mcp_path(x, y, ratios=RATIOS, target=1e-10), []
+    whole, told = concave_path(x, y, ratios=RATIOS, target=1e-10), []
     monkeypatch.setattr("probekit_linear.solve.mcp.STATE", 4 * len(x) * 2)
-    lots = mcp_path(x, y, ratios=RATIOS, target=1e-10, progress=lambda *now: told.append(now))
+    lots = concave_path(x, y, ratios=RATIOS, target=1e-10, progress=lambda *now: told.append(now))
     np.testing.assert_allclose(lots.coefficient, whole.coefficient, atol=1e-4)
     assert [done for done, _, _ in told] == [2, 4, 5]
     assert {total for _, total, _ in told} == {5}
@@ -204,7 +204,7 @@ def test_many_points_in_lots_are_those_of_one(monkeypatch):
 def test_arguments_that_cannot_be_meant_are_refused(wrong, says):
     x, y = concave_rows(n=60)
     with pytest.raises(ValueError, match=says):
-        mcp_path(x, y, **{"ratios": RATIOS, **wrong})
+        concave_path(x, y, **{"ratios": RATIOS, **wrong})
 
 
 def test_the_family_says_what_its_certificate_is_of():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from probekit_linear.forward_selection import ForwardSelection
 from probekit_linear.parameters import ForwardSelectionParameters
-from probekit_linear.solve.forward import forward_selection
+from probekit_linear.solve.forward import forward_path
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -65,7 +65,7 @@ class Plain:
 @pytest.mark.parametrize("seed", range(4))
 def test_every_channel_that_enters_is_the_one_of_the_largest_gain(seed):
     x, y = greedy_rows(seed=seed)
-    found = forward_selection(x, y, k=8)
+    found = forward_path(x, y, k=8)
     plain = Plain(x, y, 1e-4)
     for size in range(8):
         channels = found.order[0, :size].tolist()
@@ -80,7 +80,7 @@ def test_the_first_channel_is_the_best_one_alone(seed):
     x, y = greedy_rows(seed=seed)
     plain = Plain(x, y, 1e-4)
     alone = [plain.best([j])[0] for j in range(12)]
-    assert forward_selection(x, y, k=1).order[0].tolist() == [int(np.argmin(alone))]
+    assert forward_path(x, y, k=1).order[0].tolist() == [int(np.argmin(alone))]
 
 
 def test_on_orthogonal_channels_three_are_the_best_three():
@@ -90,7 +90,7 @@ def test_on_orthogonal_channels_three_are_the_best_three():
     y = (x @ [0.2, 1.5, 0.0, -1.0, 0.1, 0.7] + rng.logistic(size=len(x)) > 0).astype(np.int8)
     plain = Plain(x, y, 1e-4)
     best = min(combinations(range(6), 3), key=lambda channels: plain.best(channels)[0])
-    found = forward_selection(x, y, k=3)
+    found = forward_path(x, y, k=3)
     assert set(found.order[0].tolist()) == set(best) == {1, 3, 5}
 
 
@@ -99,13 +99,13 @@ def test_a_near_twin_of_what_is_in_does_not_enter_before_what_is_new():
     x = rng.standard_normal((2000, 3))
     x[:, 1] = x[:, 0] + 0.05 * x[:, 1]
     y = (2 * x[:, 0] + 0.5 * x[:, 2] + rng.logistic(size=2000) > 0).astype(np.int8)
-    assert forward_selection(x, y, k=3).order[0, 1] == 2
+    assert forward_path(x, y, k=3).order[0, 1] == 2
 
 
 @pytest.mark.parametrize("ridge", [1e-4, 0.1])
 def test_each_refit_is_the_best_on_its_channels_and_its_gap_bounds_the_rest(ridge):
     x, y = greedy_rows()
-    found = forward_selection(x, y, k=6, ridge=ridge)
+    found = forward_path(x, y, k=6, ridge=ridge)
     plain, last = Plain(x, y, ridge), np.log(2)
     assert found.certified.all()
     for size in range(1, 7):
@@ -125,9 +125,9 @@ def test_each_refit_is_the_best_on_its_channels_and_its_gap_bounds_the_rest(ridg
 
 def test_planted_channels_enter_first_even_from_a_sample(monkeypatch):
     x, y = greedy_rows(n=3000)
-    assert set(forward_selection(x, y, k=3).order[0].tolist()) == {2, 5, 9}
+    assert set(forward_path(x, y, k=3).order[0].tolist()) == {2, 5, 9}
     monkeypatch.setattr("probekit_linear.solve.forward.SAMPLE", 600)
-    found = forward_selection(x, y, k=5)
+    found = forward_path(x, y, k=5)
     assert set(found.order[0, :3].tolist()) == {2, 5, 9}
     assert found.certified.all()  # the refits use all rows
     plain = Plain(x, y, 1e-4)
@@ -140,11 +140,11 @@ def test_a_batch_equals_the_problems_one_by_one_and_threads_change_nothing():
     weights = np.ones((3, len(x)))
     weights[2, ::3] = 0
     labels = np.stack([y, other, y])
-    together = forward_selection(x, labels, weights, k=5)
-    twice = forward_selection(x, labels, weights, k=5, threads=2)
+    together = forward_path(x, labels, weights, k=5)
+    twice = forward_path(x, labels, weights, k=5, threads=2)
     assert together.coefficient.tobytes() == twice.coefficient.tobytes()
     for j in range(3):
-        alone = forward_selection(x, labels[j], weights[j], k=5)
+        alone = forward_path(x, labels[j], weights[j], k=5)
         assert together.order[j].tolist() == alone.order[0].tolist()
         np.testing.assert_allclose(together.coefficient[j], alone.coefficient[0], atol=1e-6)
     assert together.reads <= 1 + 2 * 5
@@ -154,9 +154,9 @@ def test_problems_of_other_moments_keep_their_own_gains():
     x, y = greedy_rows()
     scale = x.std(0) * np.array([np.ones(12), np.linspace(0.2, 5, 12)])
     mean = x.mean(0) + np.array([np.zeros(12), np.ones(12)])
-    both = forward_selection(x, np.stack([y, y]), k=4, moments=(mean, scale))
+    both = forward_path(x, np.stack([y, y]), k=4, moments=(mean, scale))
     for j in range(2):
-        alone = forward_selection(x, y, k=4, moments=(mean[j : j + 1], scale[j : j + 1]))
+        alone = forward_path(x, y, k=4, moments=(mean[j : j + 1], scale[j : j + 1]))
         assert both.order[j].tolist() == alone.order[0].tolist()
         np.testing.assert_allclose(both.gain[j], alone.gain[0], rtol=1e-4)
 
@@ -165,7 +165,7 @@ def test_permuted_and_rescaled_channels_enter_in_the_same_order():
     x, y = greedy_rows()
     order = np.random.default_rng(4).permutation(12)
     moved = x[:, order] * 2.0 ** (np.arange(12) - 6) + np.arange(12)
-    found, other = forward_selection(x, y, k=6), forward_selection(moved, y, k=6)
+    found, other = forward_path(x, y, k=6), forward_path(moved, y, k=6)
     assert order[other.order[0]].tolist() == found.order[0].tolist()
     np.testing.assert_allclose(other.coefficient, found.coefficient, atol=1e-6)
 
@@ -173,9 +173,9 @@ def test_permuted_and_rescaled_channels_enter_in_the_same_order():
 def test_rows_may_lie_in_shards_tensors_or_half_precision():
     x, y = greedy_rows()
     half = x.astype(np.float16)
-    whole = forward_selection(half.astype(np.float64), y, k=4)
+    whole = forward_path(half.astype(np.float64), y, k=4)
     for source in (half, torch.from_numpy(half), [half[:100], half[100:]]):
-        found = forward_selection(source, y, k=4)
+        found = forward_path(source, y, k=4)
         assert found.order.tolist() == whole.order.tolist()
         np.testing.assert_allclose(found.coefficient, whole.coefficient, atol=1e-8)
 
@@ -184,7 +184,7 @@ def test_separable_rows_constant_channels_and_twins_have_an_answer():
     x = greedy_rows(n=200)[0][:, :6]
     x[:, 0], x[:, 3] = 7.0, x[:, 2]
     y = (x[:, 2] > np.median(x[:, 2])).astype(np.int8)
-    found = forward_selection(x, y, k=6, ridge=1e-6)
+    found = forward_path(x, y, k=6, ridge=1e-6)
     assert sorted(found.order[0].tolist()) == list(range(6))
     assert found.order[0, 0] == 2  # the lower of the twins
     assert np.isfinite(found.coefficient).all()
@@ -195,7 +195,7 @@ def test_separable_rows_constant_channels_and_twins_have_an_answer():
 def test_more_channels_than_rows():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((30, 80)), np.arange(30) % 3 == 0
-    found = forward_selection(x, y, k=40)
+    found = forward_path(x, y, k=40)
     assert found.certified.all()
     assert len(set(found.order[0].tolist())) == 40
 
@@ -206,14 +206,14 @@ def test_more_channels_than_rows():
 def test_arguments_that_cannot_be_meant_are_refused(wrong, says):
     x, y = greedy_rows(n=60)
     with pytest.raises(ValueError, match=says):
-        forward_selection(x, y, **wrong)
+        forward_path(x, y, **wrong)
 
 
 def test_rows_that_are_not_numbers_are_refused():
     x, y = greedy_rows(n=60)
     x[3, 4] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        forward_selection(x, y, k=2)
+        forward_path(x, y, k=2)
 
 
 def test_k_above_the_width_is_dropped_and_said():

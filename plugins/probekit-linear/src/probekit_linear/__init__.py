@@ -11,16 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probekit_linear.estimators import SparseLogisticPath, SubsetLogistic
+    from probekit_linear.solve.forward import ForwardPath, forward_path
     from probekit_linear.solve.lasso import LogisticPath, logistic_path
+    from probekit_linear.solve.mcp import ConcavePath, concave_path
     from probekit_linear.solve.ridge import RidgeSubsets, ridge_subsets
 
-__all__ = ["LogisticPath", "RidgeSubsets", "SparseLogisticPath", "SubsetLogistic", "logistic_path", "ridge_subsets"]
+__all__ = [
+    "ConcavePath", "ForwardPath", "LogisticPath", "RidgeSubsets", "SparseLogisticPath", "SubsetLogistic",
+    "concave_path", "forward_path", "logistic_path", "ridge_subsets",
+]  # fmt: skip
 
 _HOMES = {
+    "ConcavePath": "probekit_linear.solve.mcp",
+    "ForwardPath": "probekit_linear.solve.forward",
     "LogisticPath": "probekit_linear.solve.lasso",
     "RidgeSubsets": "probekit_linear.solve.ridge",
     "SparseLogisticPath": "probekit_linear.estimators",
     "SubsetLogistic": "probekit_linear.estimators",
+    "concave_path": "probekit_linear.solve.mcp",
+    "forward_path": "probekit_linear.solve.forward",
     "logistic_path": "probekit_linear.solve.lasso",
     "ridge_subsets": "probekit_linear.solve.ridge",
 }

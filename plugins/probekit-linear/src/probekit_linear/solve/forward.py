@@ -72,7 +72,7 @@ class ForwardPath:
     reads: int
 
 
-def forward_selection(
+def forward_path(
     x: Source,
     y: ArrayLike,
     weights: ArrayLike | None = None,

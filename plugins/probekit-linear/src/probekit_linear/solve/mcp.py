@@ -72,7 +72,7 @@ class ConcavePath:
     reads: int
 
 
-def mcp_path(
+def concave_path(
     x: Source,
     y: ArrayLike,
     weights: ArrayLike | None = None,
