@@ -40,9 +40,13 @@ def test_every_parameter_and_attribute_is_named(estimator):
 
 def test_every_argument_of_the_functions_is_named():
     section = PAGE[PAGE.index("## The functions") :]
-    for name in (name for name in probekit_linear.__all__ if name.islower()):
+    functions = [name for name in probekit_linear.__all__ if name.islower()]
+    assert "logistic_path" in functions
+    for name in functions:
         function = getattr(probekit_linear, name)
         (signature,) = re.findall(rf"`{name}\((.*?)\)`", section)
         assert list(inspect.signature(function).parameters) == re.findall(
             r"\b[a-z]\w*\b", signature.replace("=None", "")
         )
+        result = inspect.signature(function).return_annotation
+        assert f"`{result}`: " in section
