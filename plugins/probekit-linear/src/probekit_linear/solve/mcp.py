@@ -48,7 +48,6 @@ class ConcavePath:
             intercept), (m, L).
         certified: the gap is at most the target, (m, L). It says nothing of other stationary points.
         residual: the largest difference between ``factors`` and those at the fit, (m, L).
-        objective: loss and MCP (with its floor) at the fit, (m, L).
         steps: linearisations, the L1 fit not counted, (m, L).
         iterations: passes that each point took part in, (m, L).
         mean, scale: of the features, (m, p): z = (x - mean) / scale.
@@ -63,7 +62,6 @@ class ConcavePath:
     gap: Floats
     certified: NDArray[np.bool_]
     residual: Floats
-    objective: Floats
     steps: NDArray[np.int64]
     iterations: NDArray[np.int64]
     mean: Floats
@@ -183,7 +181,6 @@ def solve_mcp(
             progress(len(done), m * points, float(every.columns.gap[done].max()))
     at = every.columns
     shape = (m, points)
-    reached = sweep(batch, at.problem, at.w, at.b, work)
     return ConcavePath(
         lambdas=lambdas,
         coefficient=at.w.reshape(*shape, p),
@@ -192,13 +189,12 @@ def solve_mcp(
         gap=at.gap.reshape(shape),
         certified=at.gap.reshape(shape) <= target,
         residual=every.residual(np.arange(m * points), gamma).reshape(shape),
-        objective=(reached.loss + penalties(at.w, every.lambdas, gamma)).reshape(shape),
         steps=every.taken.reshape(shape),
         iterations=at.steps.reshape(shape),
         mean=batch.mean,
         scale=batch.scale,
         lambda_max=largest,
-        reads=path.reads + descent.reads + 1,
+        reads=path.reads + descent.reads,
     )
 
 
