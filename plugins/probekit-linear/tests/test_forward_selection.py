@@ -161,6 +161,21 @@ def test_problems_of_other_moments_keep_their_own_gains():
         np.testing.assert_allclose(both.gain[j], alone.gain[0], rtol=1e-4)
 
 
+def test_a_problem_knows_nothing_of_rows_that_only_another_has(monkeypatch):
+    monkeypatch.setattr("probekit_linear.solve.forward.SAMPLE", 200)
+    x, y = greedy_rows()
+    weights = np.ones((2, len(x)))
+    weights[0, 100:200] = 0
+    moments = x.mean(0) * np.ones((2, 1)), x.std(0) * np.ones((2, 1))
+    clean = forward_path(x, np.stack([y, y]), weights, k=5, moments=moments)
+    x[100:200] = np.random.default_rng(1).standard_normal((100, 12)) * 50
+    poisoned = forward_path(x, np.stack([y, y]), weights, k=5, moments=moments)
+    assert poisoned.order[0].tolist() == clean.order[0].tolist()
+    assert poisoned.coefficient[0].tobytes() == clean.coefficient[0].tobytes()
+    assert poisoned.gap[0].tobytes() == clean.gap[0].tobytes()
+    assert poisoned.coefficient[1].tobytes() != clean.coefficient[1].tobytes()
+
+
 def test_permuted_and_rescaled_channels_enter_in_the_same_order():
     x, y = greedy_rows()
     order = np.random.default_rng(4).permutation(12)

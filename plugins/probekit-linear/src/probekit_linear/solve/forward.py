@@ -32,8 +32,8 @@ from probekit_linear.solve.rows import RowSource, Source
 from probekit_linear.solve.sweep import Sweep, sweep
 from probekit_linear.solve.workers import Workers, workers
 
-SAMPLE = 2**15
-"""Rows that the Hessian of a choice is made from, at most: gains are then known to about 1 %."""
+SAMPLE = 2**14
+"""Rows that a problem's Hessian is made from when it chooses, at most: gains are then known to about 1 %."""
 PIECE = 4096
 """Rows of one product."""
 SPAN = 1e-5
@@ -56,7 +56,7 @@ class ForwardPath:
         certified: the gap is at most the target, (m, K). It says nothing of the choice of channels.
         iterations: Newton steps of each refit, (m, K).
         mean, scale: of the features, (m, p): z = (x - mean) / scale.
-        reads: passes over all rows; those over the sample of a choice are not counted.
+        reads: passes over all rows; those over the samples of a choice are not counted.
     """
 
     order: NDArray[np.int64]
@@ -172,6 +172,8 @@ def solve_forward(
 def _gains(batch: Batch, found: Sweep, chosen: NDArray[np.int64], ridge: float, work: Workers) -> Floats:
     """What letting in each channel gains to second order, (m, p); -inf for those that are in.
 
+    Each problem has a sample of its own: what one chooses must not depend on rows that only another may see.
+
     Args:
         found: an exact pass at the fits, a group a problem.
         chosen: the channels that are in, (m, a).
@@ -179,40 +181,42 @@ def _gains(batch: Batch, found: Sweep, chosen: NDArray[np.int64], ridge: float, 
     assert found.rows is not None  # they were asked for
     m, a = chosen.shape
     p = batch.rows.p
-    # rows that some problem has not decided, each with its chance: the expectation of the sums is the Hessian
-    picked, chance = draw(found.rows.mean(axis=0), SAMPLE)
-    curvature = found.rows[:, picked] / chance
-    # one scale for all problems; which does not matter, as the intercept is eliminated
-    centre, unit = batch.mean.mean(axis=0), batch.scale.mean(axis=0)
+    # rows that the problem has not decided, by their curvature over their chance: the expectation is the Hessian
+    samples = []
+    for curvature in found.rows:
+        picked, chance = draw(curvature, SAMPLE)
+        samples.append((picked, curvature[picked] / chance))
 
-    def of_piece(start: int) -> tuple[Floats, Floats, Floats]:
-        part = slice(start, start + PIECE)
-        u = batch.rows.gather(picked[part])
-        u -= torch.from_numpy(centre.astype(np.float32)).to(u.device)
-        u *= torch.from_numpy((1 / unit).astype(np.float32)).to(u.device)
-        bend = torch.from_numpy(curvature[:, part].astype(np.float32)).to(u.device)
-        inside = u.T[torch.from_numpy(chosen.ravel()).to(u.device)].reshape(m, a, u.shape[0])
-        cross = torch.mm((inside * bend[:, None]).reshape(m * a, u.shape[0]), u)
-        first, second = torch.mm(bend, u), torch.mm(bend, u.square_())
-        return tuple(sums.double().cpu().numpy() for sums in (first, second, cross))  # type: ignore[return-value]
+    def of_piece(task: tuple[int, int]) -> tuple[Floats, Floats]:
+        j, start = task
+        picked, curvature = samples[j]
+        z = batch.rows.gather(picked[start : start + PIECE])
+        z -= torch.from_numpy(batch.mean[j].astype(np.float32)).to(z.device)
+        z *= torch.from_numpy((1 / batch.scale[j]).astype(np.float32)).to(z.device)
+        bend = torch.from_numpy(curvature[start : start + PIECE].astype(np.float32)).to(z.device)
+        # the intercept first, then what is in
+        sides = torch.ones((1 + a, len(z)), device=z.device)
+        sides[1:] = z.T[torch.from_numpy(chosen[j]).to(z.device)]
+        cross = torch.mm(sides * bend, z)
+        diagonal = bend @ z.square_()
+        return cross.double().cpu().numpy(), diagonal.double().cpu().numpy()
 
-    first, diagonal, cross = np.zeros((m, p)), np.zeros((m, p)), np.zeros((m * a, p))
-    for one, two, three in work.map(of_piece, range(0, len(picked), PIECE)):
-        first += one
-        diagonal += two
-        cross += three
-    total = curvature.sum(axis=1, dtype=np.float64)
+    cross, diagonal = np.zeros((m, 1 + a, p)), np.zeros((m, p))
+    tasks = [(j, start) for j in range(m) for start in range(0, len(samples[j][0]), PIECE)]
+    for (j, _), (one, two) in zip(tasks, work.map(of_piece, tasks), strict=True):
+        cross[j] += one
+        diagonal[j] += two
     out = np.empty((m, p))
-    for j in range(m):
-        inside, ratio = chosen[j], unit / batch.scale[j]
-        whole = diagonal[j] - first[j] ** 2 / max(total[j], 1e-300)
-        whole = np.maximum(whole, 0.0) * ratio**2
+    for j, inside in enumerate(chosen):
+        total = max(float(samples[j][1].sum()), 1e-300)
+        first, border = cross[j, 0], cross[j, 1:]
+        whole = np.maximum(diagonal[j] - first**2 / total, 0.0)
         own = whole.copy()
         if a:
-            border = cross[j * a : (j + 1) * a] - np.outer(first[j][inside], first[j]) / max(total[j], 1e-300)
-            border *= ratio[inside][:, None] * ratio
-            lower = _factor(border[:, inside], ridge)
-            own -= np.einsum("ap,ap->p", border, cho_solve(lower, border, check_finite=False))
+            border = border - np.outer(first[inside], first) / total
+            own -= np.einsum(
+                "ap,ap->p", border, cho_solve(_factor(border[:, inside], ridge), border, check_finite=False)
+            )
         out[j] = found.gradient[j] ** 2 / (2 * (ridge + np.maximum(own, SPAN * whole)))
         out[j, inside] = -np.inf
     return out
