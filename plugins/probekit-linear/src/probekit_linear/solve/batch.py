@@ -14,6 +14,9 @@ from probekit_linear.solve.workers import Workers
 
 Floats = NDArray[np.float64]
 
+SMALLEST, LARGEST = 1e-16, 1e16
+"""Scales of channels that float32 can work with."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -35,8 +38,15 @@ class Batch:
             missing = np.flatnonzero(~(sign * self.signed > 0).any(axis=1))
             if len(missing):
                 raise ValueError(f"problem {missing[0]} has no {word} row with weight; it needs both classes")
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all()):
             raise ValueError("a channel's mean or scale is not a finite number: are there NaN or inf in the rows?")
+        extreme = ~((self.scale > SMALLEST) & (self.scale < LARGEST) & (np.abs(self.mean) < LARGEST)).all(axis=0)
+        if extreme.any():
+            channel = int(np.argmax(extreme))
+            raise ValueError(
+                f"channel {channel} has mean {self.mean[0, channel]:.3g} and scale {self.scale[0, channel]:.3g}, beyond "
+                f"what float32 can square ({SMALLEST:.0e} to {LARGEST:.0e}): give it in other units"
+            )
 
     @cached_property
     def total(self) -> Floats:
@@ -69,6 +79,15 @@ class Batch:
     def on(self, channels: NDArray[np.int64]) -> Batch:
         """The problems on some channels, in the given order."""
         return Batch(self.rows.columns(channels), self.signed, self.mean[:, channels], self.scale[:, channels])
+
+    def some_of_each(self, most: int) -> NDArray[np.bool_]:
+        """Rows that a sample must have, so that every problem has some of each class: (n,)."""
+        out = np.zeros(self.rows.n, dtype=bool)
+        for row in self.signed:
+            for of_class in (row > 0, row < 0):
+                places = np.flatnonzero(of_class)
+                out[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64)]] = True
+        return out
 
     def sample(self, rows: NDArray[np.int64], chance: Floats) -> Batch:
         """The problems on some of the rows (ascending), each weighed by one over its chance to be among them.
@@ -111,24 +130,36 @@ def make_batch(rows: RowSource, signed: Floats, moments: tuple[Floats, Floats] |
     """A batch of problems, with only the rows that weigh anything in one of them.
 
     Args:
+        signed: as of :func:`signed_weights`; their size does not matter, each problem's are made to sum to its rows.
         moments: mean and scale, (m, p) each; by default those of each problem's rows with weight, unweighted.
     """
     used = np.flatnonzero((signed != 0).any(axis=0))
     if len(used) < rows.n:
         rows, signed = rows.only(used), np.ascontiguousarray(signed[:, used])
-    mean, scale = moments if moments is not None else column_moments(rows, signed != 0, work)
-    return Batch(rows, signed, np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64))
+    size = np.abs(signed).max(axis=1, keepdims=True)
+    signed = signed / np.where(size > 0, size, 1.0)  # before the sum, which could overflow
+    total = np.abs(signed).sum(axis=1, keepdims=True)
+    signed *= (signed != 0).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+    if moments is None:
+        mean, scale = column_moments(rows, signed != 0, work)
+    else:
+        mean, scale = (np.asarray(moment, dtype=np.float64) for moment in moments)
+        for word, moment in (("means", mean), ("scales", scale)):
+            if moment.shape != (len(signed), rows.p):
+                raise ValueError(f"{word} have shape {moment.shape}; {len(signed)} problems need {len(signed), rows.p}")
+    return Batch(rows, signed, mean, scale)
 
 
 def column_moments(rows: RowSource, members: NDArray[np.bool_], work: Workers) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of each channel over each set of rows: (m, p), (m, p).
 
-    Taken in float64 about the first row, in one pass. A channel that is constant (to within rounding) has scale 1.
+    Taken in float64 in one pass, about the median of a few rows. A channel that is constant (to within rounding) has scale 1.
 
     Args:
         members: (m, n).
     """
-    origin = rows.gather(np.array([0]))[0].double()
+    few = rows.gather(np.unique(np.linspace(0, rows.n - 1, 65).astype(np.int64))).double()
+    origin = few.nan_to_num(0.0, 0.0, 0.0).median(0).values
     packed = np.packbits(members, axis=1)
     first_of = {row.tobytes(): i for i, row in reversed(list(enumerate(packed)))}
     number = {key: i for i, key in enumerate(first_of)}
@@ -150,6 +181,8 @@ def column_moments(rows: RowSource, members: NDArray[np.bool_], work: Workers) -
         first += one.cpu().numpy()
         second += two.cpu().numpy()
     count = distinct.sum(axis=1, keepdims=True)
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("there are NaN or inf among the rows, or numbers whose squares are not finite")
     offset = first / count
     variance = second / count - offset**2
     varies = variance > 1e-12 * (offset**2 + variance) + 1e-300

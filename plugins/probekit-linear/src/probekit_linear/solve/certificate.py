@@ -63,7 +63,7 @@ def l1_gaps(found: Sweep, w: Floats, penalty: Floats, null: Floats) -> Floats:
     excess = (np.abs(v) / penalty).max(axis=1)
     shrink = 1 / np.maximum(excess, 1.0)
     dual = _entropy(found, t * shrink)
-    return np.asarray((found.loss + (penalty * np.abs(w)).sum(axis=1) - dual) / null)
+    return np.asarray((found.loss + (penalty * np.abs(w)).sum(axis=1) - np.minimum(dual, null)) / null)
 
 
 def l2_gaps(found: Sweep, w: Floats, ridge: Floats, null: Floats, used: np.ndarray | None = None) -> Floats:

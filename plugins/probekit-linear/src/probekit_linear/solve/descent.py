@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,10 @@ from probekit_linear.solve.workers import Workers
 
 SLOW = 0.2
 """A step that leaves more than this share of the last one's promise asks for a metric made where it is now."""
+STALLED = 4
+"""Passes without progress after which float32 is given up."""
+FINE = 1e-6
+"""A promise, relative to the objective at w = 0, below which the metric is good enough."""
 PAIRS = 6
 """How many of a fit's last steps correct its metric."""
 SHARE = 32
@@ -109,6 +114,7 @@ class _Point:
         w, b: the point that the next pass looks at.
         promise: by how much the model says that the objective falls from the one to the other; negative.
         length: the share of the step that is being tried.
+        stalled: how many passes in a row ended with a promise not much less than the one before.
         pairs: the last steps in (w, gradient, slope), from which the metric learns.
     """
 
@@ -119,6 +125,7 @@ class _Point:
     slope: float = 0.0
     promise: float = -np.inf
     length: float = 1.0
+    stalled: int = 0
     pairs: list[tuple[Floats, Floats, float]] = field(default_factory=list)
     factor: Factor | None = None
 
@@ -131,16 +138,29 @@ class Descent:
         curvature: of each row, by group, as the group's last pass found it, (n,).
     """
 
-    def __init__(self, batch: Batch, work: Workers) -> None:
+    def __init__(
+        self, batch: Batch, work: Workers, watch: Callable[[Columns, int], None] | None = None
+    ) -> None:
         self.batch = batch
         self.work = work
+        self.watch = watch
         self.reads = 0
         self.metrics: dict[int, Metric] = {}
         self.curvature: dict[int, NDArray[np.float32]] = {}
-        self.debug = None
+        self._fresh: set[int] = set()  # names whose metric the last pass made
+        self._parted: set[int] = set()  # names whose metric the next pass makes
+        self._precise: set[int] = set()  # names whose metrics are made in float64
 
-    def solve(self, columns: Columns, group: NDArray[np.int64], rough: float, target: float | None, most: int) -> None:
-        """Moves every column until it is near enough, can move no more, or has taken part in ``most`` passes.
+    def solve(
+        self,
+        columns: Columns,
+        group: NDArray[np.int64],
+        rough: float,
+        target: float | None,
+        most: int,
+        still: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Moves every column until it is near enough, can move no more, or ``most`` passes of each kind were spent.
 
         Args:
             columns: changed in place.
@@ -149,26 +169,43 @@ class Descent:
             rough: passes are float32 until every column's next step promises less than this share of the objective at
                 w = 0.
             target: of the duality gap, in float64 passes that follow; none: without them and without certificates.
+            most: passes of each kind.
+            still: which columns are where they belong, (K,): float32 passes leave them alone.
         """
         points = [_Point(w, float(b)) for w, b in zip(columns.w.copy(), columns.b, strict=True)]
-        running = np.arange(len(points))
-        exact = False
-        for taken in range(1, most + 1):
-            found, names = self._look(columns, points, running, group, exact)
-            accepted, stay = self._accept(columns, points, running, found, target, exact)
-            if self.debug is not None:
-                self.debug(taken, running, points, columns)
-            going = self._plan(columns, points, running, found, group, names, accepted)
-            running = running[[i for i in stay if i not in accepted or i in going]]
-            if not exact:
-                null = self.batch.null[columns.problem]
-                running = np.array([c for c in running if -points[c].promise > rough * null[c]], dtype=np.int64)
-                if len(running) == 0 and target is not None:
-                    exact, running = True, np.arange(len(points))
-                    for at in points:
-                        at.value, at.gradient = np.inf, None
+        running = np.arange(len(points)) if still is None else np.flatnonzero(~still)
+        null = self.batch.null[columns.problem]
+        for _ in range(most):
             if len(running) == 0:
                 break
+            running = self._round(columns, points, running, group, target, exact=False)
+            running = running[[-points[c].promise > rough * null[c] and points[c].stalled < STALLED for c in running]]
+        if target is None:
+            return
+        running = np.arange(len(points))
+        for at in points:
+            at.value, at.gradient = np.inf, None
+        for _ in range(most):
+            running = self._round(columns, points, running, group, target, exact=True)
+            if len(running) == 0:
+                break
+
+    def _round(
+        self,
+        columns: Columns,
+        points: list[_Point],
+        running: NDArray[np.int64],
+        group: NDArray[np.int64],
+        target: float | None,
+        exact: bool,
+    ) -> NDArray[np.int64]:
+        """One pass, and the next trial of everyone; who needs another pass."""
+        found, names = self._look(columns, points, running, group, exact)
+        accepted, stay = self._accept(columns, points, running, found, target, exact)
+        going = self._plan(columns, points, running, found, group, names, accepted)
+        if self.watch is not None:
+            self.watch(columns, len(points) - len(running))
+        return running[[i for i in stay if i not in accepted or i in going]]
 
     def _look(
         self, columns: Columns, points: list[_Point], running: NDArray[np.int64], group: NDArray[np.int64], exact: bool
@@ -206,6 +243,7 @@ class Descent:
             hoped = 1e-4 * at.length * at.promise if np.isfinite(at.value) else 0.0
             if not values[i] <= at.value + hoped + noise[i]:
                 at.length /= 4
+                at.stalled += 1
                 at.w = columns.w[c] + (at.w - columns.w[c]) / 4
                 at.b = float(columns.b[c] + (at.b - columns.b[c]) / 4)
                 if at.length > 1e-6:
@@ -235,24 +273,55 @@ class Descent:
         members: dict[int, list[int]] = {}
         for i in moving:
             members.setdefault(int(group[running[i]]), []).append(i)
+        anew = set(members) & self._parted
+        self._parted -= anew
         for name, of in members.items():
-            self._cover(columns, running, found, name, of, names[of[0]], anew=False)
-        before = {i: points[running[i]].promise for i in moving}
+            self._cover(columns, running, found, name, of, names[of[0]], anew=name in anew)
+        before = {i: points[running[i]].promise * (1.0 if points[running[i]].length == 1.0 else np.inf) for i in moving}
         going = self._steps(columns, points, running, found, group, moving)
         late: dict[int, list[int]] = {}
-        for i in going:
-            if points[running[i]].length == 1.0 and points[running[i]].promise < SLOW * before[i] and -points[running[i]].promise > 1e-6:
-                late.setdefault(int(group[running[i]]), []).append(i)
+        for i in sorted(going):
+            c = running[i]
+            if points[c].promise < min(SLOW * before[i], -FINE * self.batch.null[columns.problem[c]]):
+                late.setdefault(int(group[c]), []).append(i)
+        fresh, self._fresh = self._fresh, set()
+        again: list[int] = []
         for name, of in late.items():
+            if name in fresh and len(of) > 1:
+                # the metric was made for all of them a pass ago: it is the sharing that holds them up
+                self._part(columns, running, group, name, of)
+                continue
+            if name in fresh and self.metrics[name].whole:
+                self._precise.add(name)  # made of all rows, for one alone, and still no good: the rounding is in the way
             if len(of) < len(members[name]):  # they part from those that do well
-                shared, name = self.metrics[name], max(self.metrics) + 1
-                self.metrics[name] = shared
+                name = self._named(name)
                 group[running[of]] = name
+            self._fresh.add(name)
             self._cover(columns, running, found, name, of, names[of[0]], anew=True)
             for i in of:
                 points[running[i]].pairs.clear()
-        again = [i for of in late.values() for i in of]
+            again += of
         return (going - set(again)) | self._steps(columns, points, running, found, group, again)
+
+    def _part(
+        self, columns: Columns, running: NDArray[np.int64], group: NDArray[np.int64], name: int, of: list[int]
+    ) -> None:
+        """Columns that share a metric get one for each problem, or, if they are of one problem, one each: after the
+        next pass, which tells their curvatures apart."""
+        c = running[of]
+        keys = columns.problem[c] if len(np.unique(columns.problem[c])) > 1 else c
+        for key in np.unique(keys):
+            new = self._named(name)
+            group[c[keys == key]] = new
+            self._parted.add(new)
+
+    def _named(self, like: int) -> int:
+        """A new name for a metric, which for now is that of another name."""
+        name = max(self.metrics) + 1
+        self.metrics[name] = self.metrics[like]
+        if like in self._precise:
+            self._precise.add(name)
+        return name
 
     def _steps(
         self,
@@ -287,6 +356,7 @@ class Descent:
             for i, result in zip(chain, results, strict=True):
                 if result is not None:
                     at = points[running[i]]
+                    at.stalled = at.stalled + 1 if result[2] < 0.7 * at.promise else 0
                     (at.w, at.b, at.promise), at.length = result, 1.0
                     going.add(i)
         return going
@@ -304,7 +374,7 @@ class Descent:
         """Makes sure that a metric covers what its columns use and what violates, with room for what comes next."""
         c = running[of]
         violation = columns.violation(c, found.gradient[of])
-        wanted = (violation > 1).any(axis=0)
+        wanted = _first(violation).any(axis=0)
         metric = self.metrics.get(name)
         if not anew and metric is not None and np.isin(np.flatnonzero(wanted), metric.channels).all():
             return
@@ -317,7 +387,13 @@ class Descent:
         assert found.rows is not None  # every pass was asked for them
         most = max(2048, SHARE * len(channels))
         self.metrics[name] = measure(
-            self.batch, int(columns.problem[c[0]]), found.rows[row], channels, most, self.work
+            self.batch,
+            int(columns.problem[c[0]]),
+            found.rows[row],
+            channels,
+            most,
+            self.work,
+            precise=name in self._precise,
         )
 
     def _step(
@@ -348,3 +424,12 @@ class Descent:
         w = columns.w[c].copy()
         w[channels] = (was + change) / unit
         return w, float(columns.b[c] - found.slope[i] / curvature - centre @ (change / unit)), promise
+
+
+def _first(violation: Floats) -> NDArray[np.bool_]:
+    """Of the channels that violate (above 1), by row, those that a step is to take on: all that a fit uses (inf), and
+    of the others the worst, at most twice as many or 128."""
+    used = np.isinf(violation)
+    room = np.maximum(128, 2 * used.sum(axis=1))
+    rank = np.argsort(np.argsort(np.where(used, 0, -violation), axis=1, kind="stable"), axis=1, kind="stable")
+    return used | (violation > 1) & (rank < room[:, None])

@@ -26,6 +26,8 @@ ROUGH = 1e-10
 """Where float32 passes end: a step that promises less, relative to the objective at w = 0."""
 INNER = 0.1
 """What is left of the largest subgradient after a step, by the model."""
+PASSES = 40
+"""Passes of each precision after which a point stays as it is, certified or not."""
 STATE = 2**28
 """Bytes of what a pass keeps for each row: more points than fit are solved one lot after another."""
 
@@ -134,7 +136,10 @@ def logistic_path(
     with workers(threads) as work:
         batch = make_batch(rows, signed_weights(y, weights, rows.n), moments, work)
         m, p = batch.mean.shape
-        by = np.broadcast_to(np.ones(p) if factors is None else np.asarray(factors, dtype=np.float64), (m, p))
+        given = np.ones(p) if factors is None else np.asarray(factors, dtype=np.float64)
+        if given.shape not in ((p,), (1, p), (m, p)):
+            raise ValueError(f"factors have shape {given.shape}; {m} problems of {p} channels need {(p,)} or {(m, p)}")
+        by = np.broadcast_to(given, (m, p))
         if not (np.isfinite(by).all() and (by > 0).all()):
             raise ValueError("factors must be finite and positive")
         largest = lambda_max(batch, by, work)
@@ -145,10 +150,14 @@ def logistic_path(
 def _grid(lambdas: ArrayLike | None, ratios: ArrayLike | None, largest: Floats) -> Floats:
     if (lambdas is None) == (ratios is None):
         raise ValueError("give lambdas or ratios: exactly one of them")
-    if lambdas is not None:
-        grid = np.broadcast_to(np.asarray(lambdas, dtype=np.float64), (len(largest), np.shape(lambdas)[-1]))
-    else:
-        grid = largest[:, None] * np.asarray(ratios, dtype=np.float64)
+    given = np.atleast_1d(np.asarray(lambdas if ratios is None else ratios, dtype=np.float64))
+    if given.ndim > 2 or (given.ndim == 2 and len(given) not in (1, len(largest))):
+        raise ValueError(f"lambdas or ratios have shape {given.shape}; {len(largest)} problems need (L,) or (m, L)")
+    grid = np.broadcast_to(given, (len(largest), given.shape[-1]))
+    if ratios is not None:
+        if not (largest > 0).all():
+            raise ValueError("no channel varies with the labels: lambda_max is 0, and so is every share of it")
+        grid = grid * largest[:, None]
     if grid.size == 0 or not (np.isfinite(grid).all() and (grid > 0).all()):
         raise ValueError("lambdas must be finite and positive, and there must be one at least")
     return -np.sort(-grid, axis=1)
@@ -176,14 +185,15 @@ def solve_path(
     target: float,
     work: Workers,
     progress: Progress | None = None,
-    debug=None,
 ) -> LogisticPath:
     """The fits of a batch at lambdas (m, L), descending; factors (m, p)."""
     m, points = lambdas.shape
     p = batch.rows.p
     start, shift, group = _scout(batch, lambdas, factors, work)
+    still = lambdas >= largest[:, None] * (1 - 1e-12)  # where every coefficient is zero
+    start[still] = 0.0
+    shift = np.where(still, batch.null_intercept[:, None], shift)
     descent = Descent(batch, work)
-    descent.debug = debug
     w, b = np.empty((m, points, p)), np.empty((m, points))
     gap, steps = np.empty((m, points)), np.empty((m, points), dtype=np.int64)
     lot = max(1, min(points, STATE // (4 * batch.rows.n * m)))
@@ -196,7 +206,7 @@ def solve_path(
             shift[:, part].ravel(),
             (lambdas[:, part, None] * factors[:, None, :]).reshape(-1, p),
         )
-        descent.solve(columns, group[:, part].flatten(), ROUGH, target, 60)
+        descent.solve(columns, group[:, part].flatten(), ROUGH, target, PASSES, still[:, part].ravel())
         w[:, part], b[:, part] = columns.w.reshape(m, count, p), columns.b.reshape(m, count)
         gap[:, part], steps[:, part] = columns.gap.reshape(m, count), columns.steps.reshape(m, count)
         if progress is not None:
@@ -218,7 +228,8 @@ def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tup
     heads = pooled(batch, kin)
     count, size = len(heads.signed), np.bincount(kin)[:, None]
     if batch.rows.n > 2 * SCOUTS * p:
-        sample = heads.sample(*draw(np.abs(heads.signed / heads.total[:, None]).mean(axis=0), SCOUTS * p))
+        share = np.abs(heads.signed / heads.total[:, None]).mean(axis=0)
+        sample = heads.sample(*draw(share, SCOUTS * p, heads.some_of_each(16)))
     else:
         sample = heads
     logs, of_heads = np.zeros((count, points)), np.zeros((count, p))

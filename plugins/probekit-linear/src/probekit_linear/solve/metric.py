@@ -15,6 +15,8 @@ from probekit_linear.solve.workers import Workers
 PIECE = 8192
 """Rows of one product: enough for the speed of a large one, few enough that each thread's copy stays small."""
 
+NOTHING = 1e-3
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -22,7 +24,7 @@ class Metric:
 
     Attributes:
         channels: ascending, (k,).
-        gram: in units of ``unit``, (k, k) float32.
+        gram: in units of ``unit``, (k, k), float32 or, where that was not enough, float64.
         unit: (k,).
         centre: mean of the raw channels over the curvature, (k,).
         weight: sum of the curvature.
@@ -31,7 +33,7 @@ class Metric:
     """
 
     channels: NDArray[np.int64]
-    gram: NDArray[np.float32]
+    gram: NDArray[np.floating]
     unit: Floats
     centre: Floats
     weight: float
@@ -39,54 +41,70 @@ class Metric:
     whole: bool
 
 
-def draw(curvature: NDArray[np.floating], most: int) -> tuple[NDArray[np.int64], Floats]:
+def draw(
+    curvature: NDArray[np.floating], most: int, sure: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int64], Floats]:
     """At most ``most`` rows (to within one), each with a chance proportional to its curvature, or certain.
 
+    Rows that curve next to nothing are never drawn: all of them together are less than ``NOTHING`` of the sum.
     Systematic sampling: no random numbers, and rows that lie together are drawn evenly.
+
+    Args:
+        sure: rows that are drawn whatever they curve.
 
     Returns:
         The rows, ascending, and each one's chance.
     """
     size = curvature.astype(np.float64)
-    some = np.flatnonzero(size > 0)
+    taken = size > NOTHING * size.mean()
+    some = np.flatnonzero(taken if sure is None else taken | sure)
     if len(some) <= most:
         return some, np.ones(len(some))
     size = size[some]
-    certain = np.zeros(len(some), dtype=bool)
-    while True:
-        left = most - int(certain.sum())
+    certain = np.zeros(len(some), dtype=bool) if sure is None else sure[some]
+    while not certain.all():
+        left = max(most - int(certain.sum()), 1)
         chance = np.where(certain, 1.0, size * (left / float(size[~certain].sum())))
         grown = certain | (chance >= 1)
         if (grown == certain).all():
             break
         certain = grown
+    else:
+        chance = np.ones(len(some))
     steps = np.floor(np.cumsum(chance) + 0.5)
     taken = np.flatnonzero(np.diff(steps, prepend=0.0) > 0)
     return some[taken], chance[taken]
 
 
 def measure(
-    batch: Batch, problem: int, curvature: NDArray[np.floating], channels: NDArray[np.int64], most: int, work: Workers
+    batch: Batch,
+    problem: int,
+    curvature: NDArray[np.floating],
+    channels: NDArray[np.int64],
+    most: int,
+    work: Workers,
+    precise: bool = False,
 ) -> Metric:
     """The Hessian sum_i h_i z_i z_i' on some channels, from at most ``most`` rows.
 
     Rows are drawn by their curvature h and weighed by h over their chance, so that the expectation is the Hessian:
     rows that the fit has long decided cost nothing. Products are float32: a metric decides how fast a solver gets
-    there, not where. A share of 1e-6 of the mean diagonal is added, above their rounding.
+    there, not where. A share of 1e-6 of the mean diagonal is added, above their rounding. For channels that are
+    nearly copies of one another that is much too stiff: a ``precise`` metric is float64, and its share 1e-13.
     """
     picked, chance = draw(curvature, most)
     weight = curvature[picked].astype(np.float64) / chance
     mean, unit = batch.mean[problem][channels], batch.scale[problem][channels]
     everything = len(channels) == batch.rows.p
-    k = len(channels)
+    k, dtype = len(channels), np.float64 if precise else np.float32
     rows: RowSource = batch.rows
 
-    def of_piece(start: int) -> tuple[NDArray[np.float32], Floats]:
+    def of_piece(start: int) -> tuple[NDArray[np.floating], Floats]:
         part = slice(start, start + PIECE)
-        z = rows.gather(picked[part], None if everything else channels)
-        root = torch.from_numpy(np.sqrt(weight[part]).astype(np.float32)).to(z.device)
-        z -= torch.from_numpy(mean.astype(np.float32)).to(z.device)
-        z *= torch.from_numpy((1 / unit).astype(np.float32)).to(z.device)
+        z = rows.gather(picked[part], None if everything else channels, torch.float64 if precise else torch.float32)
+        root = torch.from_numpy(np.sqrt(weight[part]).astype(dtype)).to(z.device)
+        z -= torch.from_numpy(mean.astype(dtype)).to(z.device)
+        z *= torch.from_numpy((1 / unit).astype(dtype)).to(z.device)
         z *= root[:, None]
         cross = (root @ z).double().cpu().numpy()
         if z.device.type == "cpu":
@@ -94,12 +112,12 @@ def measure(
             return array.T @ array, cross  # NumPy sees the symmetry and does half the work
         return (z.T @ z).cpu().numpy(), cross
 
-    gram, cross = np.zeros((k, k), dtype=np.float32), np.zeros(k)
+    gram, cross = np.zeros((k, k), dtype=dtype), np.zeros(k)
     for one, two in work.map(of_piece, range(0, len(picked), PIECE)):
         gram += one
         cross += two
     total = float(weight.sum())
     centre = cross / total
-    gram -= np.outer(cross, centre).astype(np.float32)
-    gram[np.diag_indices(k)] += np.float32(1e-6 * max(float(np.trace(gram)) / k, 1e-12))
-    return Metric(channels, gram, unit, mean + unit * centre, total, len(picked), len(picked) >= (curvature > 0).sum())
+    gram -= np.outer(cross, centre).astype(dtype)
+    gram[np.diag_indices(k)] += dtype((1e-13 if precise else 1e-6) * max(float(np.trace(gram)) / k, 1e-12))
+    return Metric(channels, gram, unit, mean + unit * centre, total, len(picked), len(picked) < most)

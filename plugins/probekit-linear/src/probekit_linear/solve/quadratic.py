@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, lu_factor, lu_solve
 
 from probekit_linear.solve.batch import Floats
 
-Singles = NDArray[np.float32]
+Matrix = NDArray[np.floating]
 
 
 def steepest(gradient: Floats, w: Floats, penalty: Floats) -> Floats:
@@ -33,34 +33,34 @@ def lower_factor(H: NDArray[np.floating]) -> NDArray[np.floating]:
                 check_finite=False,
             )
         except LinAlgError:
-            share = max(10 * share, 1e-6)
+            share = max(10 * share, 1e-6 if H.dtype == np.float32 else 1e-14)
 
 
 @dataclass(frozen=True)
 class Factor:
     """A Cholesky factor of some rows and columns of a Gram matrix, for solving with nearly the same ones later."""
 
-    gram: Singles
+    gram: Matrix
     ridge: float
     active: NDArray[np.int64]
-    lower: Singles
+    lower: Matrix
 
     def leading(self, k: int) -> Factor:
         """Of the first k of them: a leading block of the factor is the factor of the leading block."""
         return self if k == len(self.active) else Factor(self.gram, self.ridge, self.active[:k], self.lower[:k, :k])
 
 
-def factorise(gram: Singles, ridge: float, active: NDArray[np.int64] | None = None) -> Factor:
+def factorise(gram: Matrix, ridge: float, active: NDArray[np.int64] | None = None) -> Factor:
     """The factor of some rows and columns (by default all) of a Gram matrix plus a ridge."""
     if active is None:
         active = np.arange(len(gram))
     block = gram[np.ix_(active, active)]
-    block[np.diag_indices(len(active))] += np.float32(ridge)
+    block[np.diag_indices(len(active))] += gram.dtype.type(ridge)
     return Factor(gram, ridge, active, lower_factor(block))
 
 
 class Quadratic:
-    """u'Hu/2 with H a float32 Gram matrix plus a ridge, corrected by what the last steps taught (BFGS updates).
+    """u'Hu/2 with H a Gram matrix plus a ridge, corrected by what the last steps taught (BFGS updates).
 
     Args:
         gram: (k, k).
@@ -71,7 +71,7 @@ class Quadratic:
     """
 
     def __init__(
-        self, gram: Singles, pairs: Sequence[tuple[Floats, Floats]], factor: Factor | None, ridge: float = 0.0
+        self, gram: Matrix, pairs: Sequence[tuple[Floats, Floats]], factor: Factor | None, ridge: float = 0.0
     ) -> None:
         self.gram = gram
         fits = factor is not None and factor.gram is gram and abs(factor.ridge - ridge) <= 0.1 * ridge
@@ -92,12 +92,12 @@ class Quadratic:
         self.factor, self.ridge = factor, factor.ridge
 
     def times(self, v: Floats) -> Floats:
-        """H v. The product is float32: it serves differences of points, whose errors shrink with them."""
+        """H v, in the precision of the Gram matrix: it serves differences of points, whose errors shrink with them."""
         used = np.flatnonzero(v)
         if len(used) < len(v) // 4:
-            product = v[used].astype(np.float32) @ self.gram[used]
+            product = v[used].astype(self.gram.dtype) @ self.gram[used]
         else:
-            product = self.gram @ v.astype(np.float32)
+            product = self.gram @ v.astype(self.gram.dtype)
         return product + self.ridge * v + self._vectors @ (self._signs * (self._vectors.T @ v))
 
     def solve(self, active: NDArray[np.int64], right: Floats) -> Floats:
@@ -125,7 +125,7 @@ class Quadratic:
         full[active] = right
         if e + r + v == 0:
             return self._back(full[base])
-        border = np.zeros((len(base), e + r + v), dtype=np.float32)
+        border = np.zeros((len(base), e + r + v), dtype=self.gram.dtype)
         border[:, :e] = self.gram[entered][:, base].T
         border[np.searchsorted(base, left), e + np.arange(r)] = 1
         border[:, e + r :] = self._vectors[base]
@@ -147,7 +147,7 @@ class Quadratic:
     def _back(self, right: Floats) -> Floats:
         assert self.factor is not None
         size = float(np.abs(right).max(initial=0.0)) or 1.0  # float32 has a range
-        out = cho_solve((self.factor.lower, True), (right / size).astype(np.float32), check_finite=False)
+        out = cho_solve((self.factor.lower, True), (right / size).astype(self.gram.dtype), check_finite=False)
         return out.astype(np.float64) * size
 
 

@@ -190,14 +190,14 @@ def solve_subsets(
             # first the widest of the band, from where the last band's widest ended
             top = _columns(w[:, : alone.rows.p], b, ridges, widths[band[-1:]])
             if alone.rows.n > 2 * SCOUTS * alone.rows.p and band[-1] == q - 1:
-                sample = alone.sample(*draw(np.abs(alone.signed[0]), SCOUTS * alone.rows.p))
+                sample = alone.sample(*draw(np.abs(alone.signed[0]), SCOUTS * alone.rows.p, alone.some_of_each(16)))
                 Descent(sample, work).solve(top, group.copy(), 1e-3, None, 12)
-            descent.solve(top, group, ROUGH, target, 60)
+            descent.solve(top, group, ROUGH, target, 40)
             w, b = top.w, top.b
             # then all others from there, each on its own channels
             rest = _columns(w, b, ridges, widths[band[:-1]])
             if len(rest.b):
-                descent.solve(rest, np.tile(group, len(band) - 1), ROUGH, target, 60)
+                descent.solve(rest, np.tile(group, len(band) - 1), ROUGH, target, 40)
             for places, columns in ((band[-1:], top), (band[:-1], rest)):
                 for i, at in enumerate(places):
                     part = slice(i * r, (i + 1) * r)

@@ -45,7 +45,7 @@ class RowSource:
         parts = list(source) if isinstance(source, (list, tuple)) else [source]
         if not parts:
             raise ValueError("there are no rows: the sequence of shards is empty")
-        self._parts = [part if isinstance(part, torch.Tensor) else np.asanyarray(part) for part in parts]
+        self._parts = [part.detach() if isinstance(part, torch.Tensor) else np.asanyarray(part) for part in parts]
         for part in self._parts:
             if part.ndim != 2:
                 raise ValueError(f"rows must be two-dimensional (n, p), not of shape {tuple(part.shape)}")
@@ -56,6 +56,8 @@ class RowSource:
                 raise TypeError(f"rows must be float16, float32 or float64, not {part.dtype}")
         if device is not None and torch.device(device).type != "cpu":
             self._parts = [torch.as_tensor(part).to(device) for part in self._parts]
+        if parts and not (sum(len(part) for part in self._parts) and self._parts[0].shape[1]):
+            raise ValueError(f"there are no rows, or no channels: {tuple(self._parts[0].shape)}")
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in self._parts])])
         self._keep = keep
         first = self._parts[0]
@@ -100,14 +102,19 @@ class RowSource:
             yield slice(start, stop), buffer[: stop - start].copy_(raw)
         self._release(block)
 
-    def gather(self, index: NDArray[np.int64], channels: NDArray[np.int64] | None = None) -> torch.Tensor:
-        """The given rows (ascending), with all channels or the given ones: (len(index), k) float32."""
+    def gather(
+        self,
+        index: NDArray[np.int64],
+        channels: NDArray[np.int64] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
+        """The given rows (ascending), with all channels or the given ones: (len(index), k)."""
         if self._keep is not None:
             index = self._keep[index]
         if self._channels is not None:
             channels = self._channels if channels is None else self._channels[channels]
         width = self._parts[0].shape[1] if channels is None else len(channels)
-        out = torch.empty((len(index), width), dtype=torch.float32, device=self.device)
+        out = torch.empty((len(index), width), dtype=dtype, device=self.device)
         bounds = np.searchsorted(index, self._starts)
         wanted = None if channels is None else torch.from_numpy(np.array(channels)).to(self.device)
         for i, part in enumerate(self._parts):
@@ -164,6 +171,8 @@ def _take(part: Matrix, local: NDArray[np.int64]) -> torch.Tensor:
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     array = np.ascontiguousarray(array)
+    if min(array.strides, default=0) < 0:  # a single row backwards counts as contiguous
+        array = array.copy()
     if array.flags.writeable:
         return torch.from_numpy(array)
     # from_numpy warns of arrays that may not be written to; nothing here writes to a chunk of the source
@@ -172,7 +181,8 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
 
 def _release(part: Matrix, low: int, high: int) -> None:
     """Gives the pages of rows of a memory map back, so that a pass over a file does not fill the memory with it."""
-    if not isinstance(part, np.memmap) or not hasattr(mmap, "MADV_DONTNEED"):
+    # what was changed in a private map (mode c) is nowhere else
+    if not isinstance(part, np.memmap) or part.mode == "c" or not hasattr(mmap, "MADV_DONTNEED"):
         return
     mapped = part._mmap  # type: ignore[attr-defined]
     base = part

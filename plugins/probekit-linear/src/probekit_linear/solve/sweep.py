@@ -109,20 +109,19 @@ def sweep(
             if not exact:
                 products += torch.mm(pull, x)
                 continue
+            positive, negative = pull.clamp_min(0), -pull.clamp_max(0)
             products[:k] += torch.mm(pull, x)
-            positive = pull.clamp_min(0)
             some = (signed > 0).any(0).nonzero()[:, 0]
             if 2 * len(some) < len(x):  # the positive class is often the small one
                 products[k:] += torch.mm(positive.index_select(1, some), x.index_select(0, some))
             else:
                 products[k:] += torch.mm(positive, x)
-            turn = pull * margin  # signed by class
-            sums[3] += positive.sum(1)
-            sums[4] += (positive * margin).sum(1)
-            sums[5] += turn.sum(1)
+            # each class on its own: a difference of sums would lose the lesser one
             spread = torch.exp(-margin.clamp_min(-300)).mul_(signed)
-            sums[6] += spread.clamp_min(0).sum(1)
-            sums[7] += spread.sum(1)
+            for at, (of, wide) in enumerate(((positive, spread.clamp_min(0)), (negative, -spread.clamp_max(0)))):
+                sums[3 + at] += of.sum(1)
+                sums[5 + at] += (of * margin).sum(1)
+                sums[7 + at] += wide.sum(1)
         return sums, products
 
     sums, products = np.zeros((9, k)), np.zeros((2 * k if exact else k, p))
@@ -141,8 +140,8 @@ def sweep(
         slope=-pull,
         curvature=sums[1],
         positive=of_positive,
-        mass=np.stack([positive, positive - pull]),
-        turn=np.stack([sums[4], sums[4] - sums[5]]),
-        spread=np.stack([sums[6], sums[6] - sums[7]]),
+        mass=sums[3:5],
+        turn=sums[5:7],
+        spread=sums[7:9],
         rows=by_row.cpu().numpy() if groups is not None else None,
     )
