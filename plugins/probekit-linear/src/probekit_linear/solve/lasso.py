@@ -24,6 +24,8 @@ ALIKE = 0.15
 """Neighbouring points whose curvature differs by less than this share begin with one metric."""
 ROUGH = 1e-10
 """Where float32 passes end: a step that promises less, relative to the objective at w = 0."""
+POOLED = 2
+"""Rows of the lesser class, for each channel, from which on folds are scouted together."""
 INNER = 0.1
 """What is left of the largest subgradient after a step, by the model."""
 PASSES = 40
@@ -224,7 +226,9 @@ def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tup
     """
     m, points = lambdas.shape
     p = batch.rows.p
-    kin = kinships(batch.signed)
+    fewest = min(int((sign * batch.signed > 0).sum(axis=1).min()) for sign in (1, -1))
+    # where a class has few rows, a fold's path is its own: the pooled one would lead it astray
+    kin = kinships(batch.signed) if fewest >= POOLED * p else np.arange(m)
     heads = pooled(batch, kin)
     count, size = len(heads.signed), np.bincount(kin)[:, None]
     if batch.rows.n > 2 * SCOUTS * p:

@@ -152,7 +152,7 @@ class Quadratic:
 
 
 def minimise(
-    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float, iterations: int = 60
+    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float, iterations: int = 30
 ) -> Floats:
     """min over u of gradient.(u - w) + (u - w)'H(u - w)/2 + sum_j penalty_j |u_j|.
 
