@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from probekit_linear.solve.batch import make_batch, signed_weights
-from probekit_linear.solve.kin import kinships
-from probekit_linear.solve.metric import draw, measure
+from probekit_linear.solve.metric import NOTHING, draw, measure
 from probekit_linear.solve.quadratic import Quadratic, minimise, steepest
 from probekit_linear.solve.rows import RowSource
 from probekit_linear.solve.workers import Workers
@@ -65,13 +64,15 @@ def test_rows_are_drawn_by_their_size(seed, n, most, spread):
     assert len(rows) <= most + 1
     assert (size[rows] > 0).all()
     assert ((chance > 0) & (chance <= 1)).all()
-    if (size > 0).sum() <= most:
-        assert np.array_equal(rows, np.flatnonzero(size > 0))
+    counts = size > NOTHING * size.mean()
+    if counts.sum() <= most:
+        assert np.array_equal(rows, np.flatnonzero(counts))
         assert (chance == 1).all()
         return
     assert len(rows) >= most - 1
-    # sampling by size keeps the total, to within one draw
-    assert abs((size[rows] / chance).sum() - size.sum()) <= (size[rows] / chance).max() * (1 + 1e-6)
+    # sampling by size keeps the total, to within one draw and what counts for nothing
+    off = (size[rows] / chance).max() * (1 + 1e-6) + NOTHING * size.sum()
+    assert abs((size[rows] / chance).sum() - size.sum()) <= off
 
 
 @pytest.mark.parametrize("most", [10**6, 3000])
@@ -91,16 +92,3 @@ def test_a_metric_is_the_hessian(most):
     np.testing.assert_allclose(metric.gram, expected, atol=near * np.abs(expected).max())
     np.testing.assert_allclose((metric.centre - centre) / x[:, channels].std(0), 0, atol=near)
     assert metric.weight == pytest.approx(curvature.sum(), rel=1e-3)
-
-
-@settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10**6), m=st.integers(1, 8), n=st.integers(1, 12))
-def test_kin_never_contradict_the_first_of_their_kind(seed, m, n):
-    signed = np.random.default_rng(seed).integers(-1, 2, (m, n)) * 0.5
-    kin = kinships(signed)
-    assert sorted(set(kin.tolist())) == list(range(int(kin.max()) + 1))
-    for j in range(m):
-        head = int(np.flatnonzero(kin == kin[j])[0])
-        assert (signed[j] * signed[head] >= 0).all()
-        for other in {int(np.flatnonzero(kin == k)[0]) for k in range(int(kin[j]))}:
-            assert (signed[j] * signed[other] < 0).any()

@@ -14,7 +14,7 @@ from probekit_linear.solve.workers import Workers
 
 Floats = NDArray[np.float64]
 
-SMALLEST, LARGEST = 1e-16, 1e16
+SMALLEST, LARGEST = 1e-30, 1e30
 """Scales of channels that float32 can work with."""
 
 
@@ -45,7 +45,7 @@ class Batch:
             channel = int(np.argmax(extreme))
             raise ValueError(
                 f"channel {channel} has mean {self.mean[0, channel]:.3g} and scale {self.scale[0, channel]:.3g}, beyond "
-                f"what float32 can square ({SMALLEST:.0e} to {LARGEST:.0e}): give it in other units"
+                f"what float32 can hold ({SMALLEST:.0e} to {LARGEST:.0e}): give it in other units"
             )
 
     @cached_property
@@ -144,9 +144,9 @@ def make_batch(rows: RowSource, signed: Floats, moments: tuple[Floats, Floats] |
         mean, scale = column_moments(rows, signed != 0, work)
     else:
         mean, scale = (np.asarray(moment, dtype=np.float64) for moment in moments)
-        for word, moment in (("means", mean), ("scales", scale)):
+        for word, moment in (("mean", mean), ("scale", scale)):
             if moment.shape != (len(signed), rows.p):
-                raise ValueError(f"{word} have shape {moment.shape}; {len(signed)} problems need {len(signed), rows.p}")
+                raise ValueError(f"moments: the {word} has shape {moment.shape}; m problems need {len(signed), rows.p}")
     return Batch(rows, signed, mean, scale)
 
 

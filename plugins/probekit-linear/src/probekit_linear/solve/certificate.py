@@ -60,7 +60,9 @@ def l1_gaps(found: Sweep, w: Floats, penalty: Floats, null: Floats) -> Floats:
         null: the smallest objective at w = 0 of each fit's problem, (K,).
     """
     t, v = _balance(found)
-    excess = (np.abs(v) / penalty).max(axis=1)
+    # v has rounding errors of its own, which a tiny lambda sees
+    slack = 16 * np.finfo(np.float64).eps * found.mass.sum(axis=0)
+    excess = ((np.abs(v) + slack[:, None]) / penalty).max(axis=1)
     shrink = 1 / np.maximum(excess, 1.0)
     dual = _entropy(found, t * shrink)
     return np.asarray((found.loss + (penalty * np.abs(w)).sum(axis=1) - np.minimum(dual, null)) / null)

@@ -114,6 +114,7 @@ class _Point:
         w, b: the point that the next pass looks at.
         promise: by how much the model says that the objective falls from the one to the other; negative.
         length: the share of the step that is being tried.
+        stuck: how many exact passes in a row left more than half of the gap.
         stalled: how many passes in a row ended with a promise not much less than the one before.
         pairs: the last steps in (w, gradient, slope), from which the metric learns.
     """
@@ -126,6 +127,7 @@ class _Point:
     promise: float = -np.inf
     length: float = 1.0
     stalled: int = 0
+    stuck: int = 0
     pairs: list[tuple[Floats, Floats, float]] = field(default_factory=list)
     factor: Factor | None = None
 
@@ -155,7 +157,7 @@ class Descent:
         self,
         columns: Columns,
         group: NDArray[np.int64],
-        rough: float,
+        rough: float | Floats,
         target: float | None,
         most: int,
         still: NDArray[np.bool_] | None = None,
@@ -167,19 +169,19 @@ class Descent:
             group: which columns share a metric, (K,); the numbers name metrics that stay for later calls. Changed in
                 place where columns part from the others.
             rough: passes are float32 until every column's next step promises less than this share of the objective at
-                w = 0.
+                w = 0, one for all or (K,).
             target: of the duality gap, in float64 passes that follow; none: without them and without certificates.
             most: passes of each kind.
             still: which columns are where they belong, (K,): float32 passes leave them alone.
         """
         points = [_Point(w, float(b)) for w, b in zip(columns.w.copy(), columns.b, strict=True)]
         running = np.arange(len(points)) if still is None else np.flatnonzero(~still)
-        null = self.batch.null[columns.problem]
+        rough = rough * self.batch.null[columns.problem]
         for _ in range(most):
             if len(running) == 0:
                 break
             running = self._round(columns, points, running, group, target, exact=False)
-            running = running[[-points[c].promise > rough * null[c] and points[c].stalled < STALLED for c in running]]
+            running = running[[-points[c].promise > rough[c] and points[c].stalled < STALLED for c in running]]
         if target is None:
             return
         running = np.arange(len(points))
@@ -252,6 +254,8 @@ class Descent:
             if at.gradient is not None:
                 at.pairs.append((at.w - columns.w[c], found.gradient[i] - at.gradient, found.slope[i] - at.slope))
                 del at.pairs[:-PAIRS]
+            if exact:
+                at.stuck = at.stuck + 1 if gaps[i] > 0.5 * columns.gap[c] else 0
             columns.w[c], columns.b[c], columns.gap[c] = at.w, at.b, gaps[i] if exact else np.inf
             at.value, at.gradient, at.slope = float(values[i]), found.gradient[i], float(found.slope[i])
             accepted.append(i)
@@ -282,7 +286,9 @@ class Descent:
         late: dict[int, list[int]] = {}
         for i in sorted(going):
             c = running[i]
-            if points[c].promise < min(SLOW * before[i], -FINE * self.batch.null[columns.problem[c]]):
+            slow = points[c].promise < min(SLOW * before[i], -FINE * self.batch.null[columns.problem[c]])
+            # a metric that is too stiff promises little where much is to be had: the gap tells
+            if slow or points[c].stuck > 1:
                 late.setdefault(int(group[c]), []).append(i)
         fresh, self._fresh = self._fresh, set()
         again: list[int] = []
@@ -291,8 +297,8 @@ class Descent:
                 # the metric was made for all of them a pass ago: it is the sharing that holds them up
                 self._part(columns, running, group, name, of)
                 continue
-            if name in fresh and self.metrics[name].whole:
-                self._precise.add(name)  # made of all rows, for one alone, and still no good: the rounding is in the way
+            if name in fresh:  # for one alone, just made, and still no good: the rounding is in the way
+                self._precise.add(name)
             if len(of) < len(members[name]):  # they part from those that do well
                 name = self._named(name)
                 group[running[of]] = name

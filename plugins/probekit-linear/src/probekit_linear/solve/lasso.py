@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from probekit_linear.solve.batch import Batch, Floats, make_batch, signed_weights
 from probekit_linear.solve.certificate import l1_gaps
 from probekit_linear.solve.descent import Columns, Descent, Model
-from probekit_linear.solve.kin import kinships, pooled
 from probekit_linear.solve.metric import draw
 from probekit_linear.solve.quadratic import minimise, steepest
 from probekit_linear.solve.rows import RowSource, Source
@@ -24,8 +23,8 @@ ALIKE = 0.15
 """Neighbouring points whose curvature differs by less than this share begin with one metric."""
 ROUGH = 1e-10
 """Where float32 passes end: a step that promises less, relative to the objective at w = 0."""
-POOLED = 2
-"""Rows of the lesser class, for each channel, from which on folds are scouted together."""
+NEAR = 3e-4
+"""What a scouted point's next step may promise, relative to the objective at w = 0."""
 INNER = 0.1
 """What is left of the largest subgradient after a step, by the model."""
 PASSES = 40
@@ -221,42 +220,29 @@ def solve_path(
 def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Where the points start, (m, L, p) and (m, L), and which of them share a metric at first, (m, L).
 
-    Follows the path from lambda to lambda on a sample of the rows, once for all problems that ask the same of
-    different rows, no nearer to the optimum than the sample is to all rows.
+    Follows each path from lambda to lambda on a sample of the rows (or all, where there are few), no nearer to the
+    optimum than the sample is to all rows.
     """
     m, points = lambdas.shape
     p = batch.rows.p
-    fewest = min(int((sign * batch.signed > 0).sum(axis=1).min()) for sign in (1, -1))
-    # where a class has few rows, a fold's path is its own: the pooled one would lead it astray
-    kin = kinships(batch.signed) if fewest >= POOLED * p else np.arange(m)
-    heads = pooled(batch, kin)
-    count, size = len(heads.signed), np.bincount(kin)[:, None]
+    sample = batch
     if batch.rows.n > 2 * SCOUTS * p:
-        share = np.abs(heads.signed / heads.total[:, None]).mean(axis=0)
-        sample = heads.sample(*draw(share, SCOUTS * p, heads.some_of_each(16)))
-    else:
-        sample = heads
-    logs, of_heads = np.zeros((count, points)), np.zeros((count, p))
-    np.add.at(logs, kin, np.log(lambdas))
-    np.add.at(of_heads, kin, factors)
-    grid, of_heads = np.exp(logs / size), of_heads / size
+        share = np.abs(batch.signed / batch.total[:, None]).mean(axis=0)
+        sample = batch.sample(*draw(share, SCOUTS * p, batch.some_of_each(16)))
     descent = Descent(sample, work)
-    w, b = np.zeros((count, p)), heads.null_intercept.copy()
-    start, shift = np.empty((count, points, p)), np.empty((count, points))
-    group = np.zeros((count, points), dtype=np.int64)
+    w, b = np.zeros((m, p)), batch.null_intercept.copy()
+    start, shift = np.empty((m, points, p)), np.empty((m, points))
+    group = np.zeros((m, points), dtype=np.int64)
     like: dict[int, NDArray[np.float32]] = {}
     for i in range(points):
-        columns = L1Columns(np.arange(count), w, b, grid[:, i : i + 1] * of_heads)
-        enough = max(3e-4, 0.1 * int((w != 0).sum(axis=1).max()) / sample.rows.n)
-        descent.solve(columns, np.arange(count), enough, None, 12)
+        columns = L1Columns(np.arange(m), w, b, lambdas[:, i : i + 1] * factors)
+        enough = np.maximum(NEAR, 0.1 * (w != 0).sum(axis=1) / sample.rows.n)
+        descent.solve(columns, np.arange(m), enough, None, 12)
         w, b = columns.w, columns.b
         start[:, i], shift[:, i] = w, b
-        for j in range(count):
+        for j in range(m):
             curvature = descent.curvature[j] / max(float(descent.curvature[j].sum()), 1e-30)
             if j not in like or float(np.abs(curvature - like[j]).sum()) > 2 * ALIKE:
                 like[j] = curvature
                 group[j, i:] = group.max() + 1
-    # the same fit, read with each problem's own mean and scale
-    own = start[kin] * (batch.scale / heads.scale[kin])[:, None, :]
-    offset = np.einsum("mlp,mp->ml", own, (batch.mean - heads.mean[kin]) / batch.scale)
-    return own, shift[kin] + offset, group[kin]
+    return start, shift, group

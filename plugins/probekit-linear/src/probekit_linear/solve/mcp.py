@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from probekit_linear.solve.batch import Batch, Floats, make_batch, signed_weights
 from probekit_linear.solve.descent import Descent
-from probekit_linear.solve.kin import kinships
 from probekit_linear.solve.lasso import ALIKE, ROUGH, STATE, L1Columns, Progress, lambda_max, solve_path
 from probekit_linear.solve.rows import RowSource, Source
 from probekit_linear.solve.sweep import sweep
@@ -161,7 +160,6 @@ def solve_mcp(
         taken=np.zeros(m * points, dtype=np.int64),
     )
     every.columns.gap, every.columns.steps = path.gap.ravel().copy(), path.iterations.ravel().copy()
-    kin = kinships(batch.signed)
     descent = Descent(batch, work)
     lot = max(1, min(points, STATE // (4 * batch.rows.n * m)))
     for first in range(0, points, lot):
@@ -169,7 +167,7 @@ def solve_mcp(
         bent = part[every.residual(part, gamma) > 0]
         if len(bent):
             descent.metrics.clear()
-            groups = _alike(batch, every.columns, bent, kin, points, work)
+            groups = _alike(batch, every.columns, bent, points, work)
             descent.reads += 1
             for last in [False] * (steps - 1) + [True]:
                 # the last one for all: in float64, with what certifies it
@@ -226,11 +224,10 @@ class _Fits:
 
 
 def _alike(
-    batch: Batch, columns: L1Columns, of: NDArray[np.int64], kin: NDArray[np.int64], points: int, work: Workers
+    batch: Batch, columns: L1Columns, of: NDArray[np.int64], points: int, work: Workers
 ) -> NDArray[np.int64]:
-    """Which fits begin with one metric: neighbours in lambda, of kin problems, whose rows curve alike."""
-    spot = kin[of // points] * points + of % points
-    spots, names = np.unique(spot, return_inverse=True)
+    """Which fits begin with one metric: neighbours in lambda, of one problem, whose rows curve alike."""
+    spots, names = np.unique(of, return_inverse=True)
     found = sweep(batch, columns.problem[of], columns.w[of], columns.b[of], work, exact=False, groups=names)
     assert found.rows is not None  # they were asked for
     group = np.zeros(len(spots), dtype=np.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_solve, cholesky, lu_factor, lu_solve
+from scipy.linalg import LinAlgError, cho_solve, cholesky
 
 from probekit_linear.solve.batch import Floats
 
@@ -136,10 +136,20 @@ class Quadratic:
         corner[np.arange(e + r, e + r + v), np.arange(e + r, e + r + v)] = -self._signs
         solved = cho_solve((factor.lower, True), border, check_finite=False)
         alone = self._back(full[base])
-        schur = corner - (border.T @ solved).astype(np.float64)
         known = np.zeros(e + r + v)
         known[:e] = full[entered]
-        z = lu_solve(lu_factor(schur, check_finite=False), known - border.T.astype(np.float64) @ alone, check_finite=False)
+        with np.errstate(all="ignore"):
+            schur = corner - (border.T @ solved).astype(np.float64)
+            try:
+                z = np.linalg.solve(schur, known - border.T.astype(np.float64) @ alone)
+            except np.linalg.LinAlgError:
+                z = np.full(e + r + v, np.nan)
+        if not np.isfinite(z).all():
+            if e + r:  # what changed is too much for this factor
+                self.factor = None
+            else:  # the corrections contradict one another
+                self._vectors, self._signs = self._vectors[:, :0], self._signs[:0]
+            return self.solve(active, right)
         full[base] = alone - solved @ z
         full[entered] = z[:e]
         return full[active]
@@ -152,7 +162,7 @@ class Quadratic:
 
 
 def minimise(
-    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float, iterations: int = 30
+    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float, iterations: int = 200
 ) -> Floats:
     """min over u of gradient.(u - w) + (u - w)'H(u - w)/2 + sum_j penalty_j |u_j|.
 
@@ -172,6 +182,7 @@ def minimise(
         slope = steepest(gradient, u, penalty)
         if float(np.abs(slope).max(initial=0.0)) <= tolerance:
             break
+        fresh = H.factor is None
         step = _direction(H, slope, u)
         if step is None:
             break
@@ -180,6 +191,9 @@ def minimise(
         whole = np.zeros(len(u))
         whole[active] = direction
         turned = H.times(whole)
+        if not fresh and float(np.abs(turned + slope)[active].max()) > 0.3 * float(np.abs(slope[active]).max()):
+            H.factor = None  # bordering has lost too much
+            continue
         along, bend = float(slope[active] @ direction), float(direction @ turned[active])
         if along >= 0 or bend <= 0:
             break  # rounding
