@@ -154,6 +154,18 @@ def fits_of(output: JobOutput, fold: int) -> list[Any]:
     return found
 
 
+def alike(some: Any, others: Any) -> bool:
+    """Equal, numbers to within what the solvers' certificates leave open: folds are solved in one batch."""
+    if isinstance(some, (list, tuple)):
+        same = isinstance(others, (list, tuple)) and len(some) == len(others)
+        return same and all(alike(one, other) for one, other in zip(some, others, strict=True))
+    if isinstance(some, dict):
+        return some.keys() == others.keys() and all(alike(some[key], others[key]) for key in some)
+    if isinstance(some, float):
+        return isinstance(others, float) and some == pytest.approx(others, rel=1e-4, abs=1e-6)
+    return bool(some == others)
+
+
 def test_a_fold_knows_nothing_of_its_test_groups(experiment: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = recorded(monkeypatch)
     probes = (
@@ -169,9 +181,9 @@ def test_a_fold_knows_nothing_of_its_test_groups(experiment: Spec, monkeypatch: 
     data = f"{{use: odd, with: {{groups: 6, images: 2, height: 64, width: 80, poisoned: {groups}}}}}"
     probekit.run(experiment(data=data, probes=probes), out="poisoned")
     _, poisoned = jobs[-1]
-    assert fits_of(poisoned, 0) == fits_of(clean, 0)
+    assert alike(fits_of(poisoned, 0), fits_of(clean, 0))
     for fold in folds[1:]:  # which train or choose on these groups
-        assert fits_of(poisoned, fold.index) != fits_of(clean, fold.index)
+        assert not alike(fits_of(poisoned, fold.index), fits_of(clean, fold.index))
 
 
 def test_validation_groups_are_not_trained_on(experiment: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,5 +196,5 @@ def test_validation_groups_are_not_trained_on(experiment: Spec, monkeypatch: pyt
     _, poisoned = jobs[-1]
     for concept in (0, 1):
         for of, other in zip(clean.paths["l1"][0, concept].kept, poisoned.paths["l1"][0, concept].kept, strict=True):
-            assert np.array_equal(of.fit.scorer.arrays["weight"], other.fit.scorer.arrays["weight"])
+            assert alike(of.fit.scorer.arrays["weight"].tolist(), other.fit.scorer.arrays["weight"].tolist())
             assert of.average_precision != other.average_precision

@@ -14,7 +14,7 @@ from probekit_linear.solve.workers import Workers
 
 Floats = NDArray[np.float64]
 
-SMALLEST, LARGEST = 1e-30, 1e30
+SMALLEST, LARGEST = 1e-33, 1e33
 """Scales of channels that float32 can work with."""
 
 

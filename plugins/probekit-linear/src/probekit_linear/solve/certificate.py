@@ -61,7 +61,7 @@ def l1_gaps(found: Sweep, w: Floats, penalty: Floats, null: Floats) -> Floats:
     """
     t, v = _balance(found)
     # v has rounding errors of its own, which a tiny lambda sees
-    slack = 16 * np.finfo(np.float64).eps * found.mass.sum(axis=0)
+    slack = 4 * np.finfo(np.float64).eps * found.mass.sum(axis=0)
     excess = ((np.abs(v) + slack[:, None]) / penalty).max(axis=1)
     shrink = 1 / np.maximum(excess, 1.0)
     dual = _entropy(found, t * shrink)

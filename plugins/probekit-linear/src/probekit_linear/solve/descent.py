@@ -21,6 +21,8 @@ STALLED = 4
 """Passes without progress after which float32 is given up."""
 FINE = 1e-6
 """A promise, relative to the objective at w = 0, below which the metric is good enough."""
+FLAT = 1e-14
+"""The least curvature that a model has."""
 PAIRS = 6
 """How many of a fit's last steps correct its metric."""
 SHARE = 32
@@ -78,8 +80,8 @@ class Columns(ABC):
 class Model:
     """The quadratic model of one fit's loss on the channels of its metric, the intercept eliminated.
 
-    Everything is in the metric's units, divided by the fit's total curvature over the metric's: the penalty has to be,
-    too .
+    Everything is in the metric's units, divided by the fit's total curvature: the penalty has to be,
+    too.
 
     Attributes:
         metric: whose Gram matrix is the Hessian.
@@ -185,8 +187,10 @@ class Descent:
         if target is None:
             return
         running = np.arange(len(points))
-        for at in points:
+        for c, at in enumerate(points):
             at.value, at.gradient = np.inf, None
+            if at.stalled >= STALLED:  # what it was about to try is not to be trusted
+                at.w, at.b = columns.w[c].copy(), float(columns.b[c])
         for _ in range(most):
             running = self._round(columns, points, running, group, target, exact=True)
             if len(running) == 0:
@@ -242,10 +246,14 @@ class Descent:
         accepted, stay = [], []
         for i, c in enumerate(map(int, running)):
             at = points[c]
+            if np.isinf(at.value) and np.isfinite(values[i]) and values[i] > (1 + 1e-6) * null[i]:
+                # a start that is worse than none
+                at.w, at.b = np.zeros_like(at.w), float(self.batch.null_intercept[columns.problem[c]])
+                stay.append(i)
+                continue
             hoped = 1e-4 * at.length * at.promise if np.isfinite(at.value) else 0.0
             if not values[i] <= at.value + hoped + noise[i]:
                 at.length /= 4
-                at.stalled += 1
                 at.w = columns.w[c] + (at.w - columns.w[c]) / 4
                 at.b = float(columns.b[c] + (at.b - columns.b[c]) / 4)
                 if at.length > 1e-6:
@@ -409,8 +417,8 @@ class Descent:
         j, channels = columns.problem[c], metric.channels
         scale = self.batch.scale[j][channels]
         centre = (metric.centre - self.batch.mean[j][channels]) / scale
-        curvature = max(float(found.curvature[i]), 1e-300)
-        unit, bend = metric.unit / scale, curvature / metric.weight
+        curvature = max(float(found.curvature[i]), FLAT)
+        unit, bend = metric.unit / scale, curvature
         # the intercept goes where the model has its minimum: what is left is a quadratic in w
         gradient = (found.gradient[i][channels] - centre * found.slope[i]) / unit / bend
         was = columns.w[c][channels] * unit
@@ -423,13 +431,17 @@ class Descent:
             return None
         change, promise = result
         promise = promise * bend - found.slope[i] ** 2 / (2 * curvature)
+        length = 1.0
         if not np.isfinite(at.value):
             promise = -1.0  # any point of the column's own is better than where it started
         elif not promise < 0:
             return None
+        elif -promise > at.value:  # more than there is: the model is far from the loss
+            length = at.value / -promise
         w = columns.w[c].copy()
-        w[channels] = (was + change) / unit
-        return w, float(columns.b[c] - found.slope[i] / curvature - centre @ (change / unit)), promise
+        w[channels] = (was + length * change) / unit
+        shift = found.slope[i] / curvature + centre @ (change / unit)
+        return w, float(columns.b[c] - length * shift), length * promise
 
 
 def _first(violation: Floats) -> NDArray[np.bool_]:

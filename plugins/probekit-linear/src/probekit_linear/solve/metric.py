@@ -20,25 +20,20 @@ NOTHING = 1e-3
 
 @dataclass(frozen=True)
 class Metric:
-    """The Hessian of the loss on some channels, the intercept eliminated.
+    """The Hessian of the loss on some channels, the intercept eliminated, over the sum of the curvature: the covariance
+    of the channels under the curvature.
 
     Attributes:
         channels: ascending, (k,).
         gram: in units of ``unit``, (k, k), float32 or, where that was not enough, float64.
         unit: (k,).
         centre: mean of the raw channels over the curvature, (k,).
-        weight: sum of the curvature.
-        rows: how many rows it was made from.
-        whole: these were all rows that curve at all.
     """
 
     channels: NDArray[np.int64]
     gram: NDArray[np.floating]
     unit: Floats
     centre: Floats
-    weight: float
-    rows: int
-    whole: bool
 
 
 def draw(
@@ -85,13 +80,15 @@ def measure(
     work: Workers,
     precise: bool = False,
 ) -> Metric:
-    """The Hessian sum_i h_i z_i z_i' on some channels, from at most ``most`` rows.
+    """The Hessian sum_i h_i z_i z_i' / sum_i h_i on some channels, from at most ``most`` rows.
 
     Rows are drawn by their curvature h and weighed by h over their chance, so that the expectation is the Hessian:
     rows that the fit has long decided cost nothing. Products are float32: a metric decides how fast a solver gets
     there, not where. A share of 1e-6 of the mean diagonal is added, above their rounding. For channels that are
     nearly copies of one another that is much too stiff: a ``precise`` metric is float64, and its share 1e-13.
     """
+    if not curvature.any():  # every row is decided: any metric is as good as another
+        curvature = np.abs(batch.signed[problem]) / batch.total[problem]
     picked, chance = draw(curvature, most)
     weight = curvature[picked].astype(np.float64) / chance
     mean, unit = batch.mean[problem][channels], batch.scale[problem][channels]
@@ -119,5 +116,6 @@ def measure(
     total = float(weight.sum())
     centre = cross / total
     gram -= np.outer(cross, centre).astype(dtype)
+    gram /= dtype(total)
     gram[np.diag_indices(k)] += dtype((1e-13 if precise else 1e-6) * max(float(np.trace(gram)) / k, 1e-12))
-    return Metric(channels, gram, unit, mean + unit * centre, total, len(picked), len(picked) < most)
+    return Metric(channels, gram, unit, mean + unit * centre)

@@ -78,14 +78,15 @@ class Quadratic:
         self.factor = factor if fits else None
         self.ridge = factor.ridge if factor is not None and fits else ridge
         self._vectors = np.zeros((len(gram), 0))
-        self._signs = np.zeros(0)
+        self._weights = np.zeros(0)
         for step, change in pairs:
             turned = self.times(step)
             model, real = float(step @ turned), float(step @ change)
             if real > 1e-3 * model > 0:
-                new = np.stack([change / np.sqrt(real), turned / np.sqrt(model)], axis=1)
+                sizes = np.array([np.linalg.norm(change), np.linalg.norm(turned)])  # out of the way of float32's range
+                new = np.stack([change / sizes[0], turned / sizes[1]], axis=1)
                 self._vectors = np.concatenate([self._vectors, new], axis=1)
-                self._signs = np.concatenate([self._signs, [1.0, -1.0]])
+                self._weights = np.concatenate([self._weights, [sizes[0] ** 2 / real, -(sizes[1] ** 2) / model]])
 
     def lend(self, factor: Factor) -> None:
         """A factor of this Gram matrix, with the ridge to go with it."""
@@ -98,7 +99,7 @@ class Quadratic:
             product = v[used].astype(self.gram.dtype) @ self.gram[used]
         else:
             product = self.gram @ v.astype(self.gram.dtype)
-        return product + self.ridge * v + self._vectors @ (self._signs * (self._vectors.T @ v))
+        return product + self.ridge * v + self._vectors @ (self._weights * (self._vectors.T @ v))
 
     def solve(self, active: NDArray[np.int64], right: Floats) -> Floats:
         """H[active, active]^-1 right.
@@ -120,7 +121,7 @@ class Quadratic:
         else:
             entered, left = np.flatnonzero(wanted & ~inside), np.flatnonzero(inside & ~wanted)
         base = factor.active
-        e, r, v = len(entered), len(left), len(self._signs)
+        e, r, v = len(entered), len(left), len(self._weights)
         full = np.zeros(len(self.gram))
         full[active] = right
         if e + r + v == 0:
@@ -133,7 +134,7 @@ class Quadratic:
         corner[:e, :e] = self.gram[np.ix_(entered, entered)] + self.ridge * np.eye(e)
         corner[:e, e + r :] = self._vectors[entered]
         corner[e + r :, :e] = self._vectors[entered].T
-        corner[np.arange(e + r, e + r + v), np.arange(e + r, e + r + v)] = -self._signs
+        corner[np.arange(e + r, e + r + v), np.arange(e + r, e + r + v)] = -1 / self._weights
         solved = cho_solve((factor.lower, True), border, check_finite=False)
         alone = self._back(full[base])
         known = np.zeros(e + r + v)
@@ -148,7 +149,7 @@ class Quadratic:
             if e + r:  # what changed is too much for this factor
                 self.factor = None
             else:  # the corrections contradict one another
-                self._vectors, self._signs = self._vectors[:, :0], self._signs[:0]
+                self._vectors, self._weights = self._vectors[:, :0], self._weights[:0]
             return self.solve(active, right)
         full[base] = alone - solved @ z
         full[entered] = z[:e]

@@ -88,8 +88,7 @@ class L2Columns(Columns):
 
     def minimum(self, c: int, model: Model) -> tuple[Floats, float] | None:
         k = int(self.width[c])
-        # of standardised channels, in the metric's units; a saturated start has next to no curvature
-        ridge = self.ridge[c] / model.unit**2 / max(model.bend, 1e-12)
+        ridge = self.ridge[c] / model.unit**2 / model.bend  # of standardised channels, in the metric's units
         H = model.quadratic(0.0)
         change = np.zeros(len(model.w))
         change[k:] = -model.w[k:]  # a start on more channels: the model says what becomes of the others
