@@ -208,7 +208,7 @@ class Descent:
         """One pass, and the next trial of everyone; who needs another pass."""
         found, names = self._look(columns, points, running, group, exact)
         accepted, stay = self._accept(columns, points, running, found, target, exact)
-        going = self._plan(columns, points, running, found, group, names, accepted)
+        going = self._plan(columns, points, running, found, group, names, accepted, exact)
         if self.watch is not None:
             self.watch(columns, len(points) - len(running))
         return running[[i for i in stay if i not in accepted or i in going]]
@@ -280,6 +280,7 @@ class Descent:
         group: NDArray[np.int64],
         names: NDArray[np.int64],
         moving: list[int],
+        exact: bool,
     ) -> set[int]:
         """Sets the next trial of those that move; those for which a step descends."""
         members: dict[int, list[int]] = {}
@@ -292,20 +293,27 @@ class Descent:
         before = {i: points[running[i]].promise * (1.0 if points[running[i]].length == 1.0 else np.inf) for i in moving}
         going = self._steps(columns, points, running, found, group, moving)
         late: dict[int, list[int]] = {}
-        for i in sorted(going):
+        blind: set[int] = set()
+        for i in moving:
             c = running[i]
-            slow = points[c].promise < min(SLOW * before[i], -FINE * self.batch.null[columns.problem[c]])
-            # a metric that is too stiff promises little where much is to be had: the gap tells
-            if slow or points[c].stuck > 1:
+            null, promise = self.batch.null[columns.problem[c]], points[c].promise
+            # a metric that is too stiff promises little or nothing where much is to be had: the gap tells
+            if exact and (i not in going or -promise < 1e-15 * null or points[c].stuck > 1):
+                blind.add(i)
+            if i in blind or (i in going and promise < min(SLOW * before[i], -FINE * null)):
                 late.setdefault(int(group[c]), []).append(i)
         fresh, self._fresh = self._fresh, set()
         again: list[int] = []
+        waiting: set[int] = set()
         for name, of in late.items():
-            if name in fresh and len(of) > 1:
+            if name in self._precise and name in fresh:
+                continue  # there is no better one
+            if (name in fresh or blind & set(of)) and len(of) > 1:
                 # the metric was made for all of them a pass ago: it is the sharing that holds them up
                 self._part(columns, running, group, name, of)
+                waiting.update(of)
                 continue
-            if name in fresh:  # for one alone, just made, and still no good: the rounding is in the way
+            if name in fresh or blind & set(of):  # for one alone, and still no good: the rounding is in the way
                 self._precise.add(name)
             if len(of) < len(members[name]):  # they part from those that do well
                 name = self._named(name)
@@ -315,7 +323,7 @@ class Descent:
             for i in of:
                 points[running[i]].pairs.clear()
             again += of
-        return (going - set(again)) | self._steps(columns, points, running, found, group, again)
+        return (going - set(again)) | waiting | self._steps(columns, points, running, found, group, again)
 
     def _part(
         self, columns: Columns, running: NDArray[np.int64], group: NDArray[np.int64], name: int, of: list[int]

@@ -13,6 +13,13 @@ from probekit_linear.solve.batch import Floats
 
 Matrix = NDArray[np.floating]
 
+STEPS = 40
+"""Newton steps, and then"""
+EPOCHS = 10
+"""rounds of all coordinates, and that"""
+ROUNDS = 6
+"""times, before the inner problem is left as it is."""
+
 
 def steepest(gradient: Floats, w: Floats, penalty: Floats) -> Floats:
     """The subgradient of smallest norm of a smooth function plus sum_j penalty_j |w_j|: zero exactly at the minimum."""
@@ -101,6 +108,12 @@ class Quadratic:
             product = self.gram @ v.astype(self.gram.dtype)
         return product + self.ridge * v + self._vectors @ (self._weights * (self._vectors.T @ v))
 
+    def column(self, j: int) -> Floats:
+        """H's column j."""
+        out = self.gram[:, j] + self._vectors @ (self._weights * self._vectors[j])
+        out[j] += self.ridge
+        return np.asarray(out, dtype=np.float64)
+
     def solve(self, active: NDArray[np.int64], right: Floats) -> Floats:
         """H[active, active]^-1 right.
 
@@ -163,13 +176,15 @@ class Quadratic:
 
 
 def minimise(
-    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float, iterations: int = 200
+    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float
 ) -> Floats:
     """min over u of gradient.(u - w) + (u - w)'H(u - w)/2 + sum_j penalty_j |u_j|.
 
     Active-set Newton: solve for the entries that are not zero or want to leave zero, with their signs fixed. Entries
     that would leave zero on the wrong side stay there. Of two points the better is taken: the whole step with what
     would change sign stopped at zero, or the minimum along the step, which is piecewise quadratic and always descends.
+    Where that gets nowhere (a singular H lets a step run far, into one zero after another), coordinates are minimised
+    one by one for a while.
 
     Args:
         gradient: at w, (k,).
@@ -179,14 +194,43 @@ def minimise(
     """
     u = start.copy()
     gradient = gradient + H.times(u - w) if (u != w).any() else gradient.copy()
-    for _ in range(iterations):
+    for turn in range(ROUNDS):
+        if _newton(H, gradient, penalty, u, tolerance):
+            break
+        if turn < ROUNDS - 1 and _coordinates(H, gradient, penalty, u, tolerance):
+            break
+    return u
+
+
+def _coordinates(H: Quadratic, gradient: Floats, penalty: Floats, u: Floats, tolerance: float) -> bool:
+    """Coordinate descent on what is not zero or wants to leave it, u and its gradient in place; true where solved."""
+    for _ in range(EPOCHS):
         slope = steepest(gradient, u, penalty)
         if float(np.abs(slope).max(initial=0.0)) <= tolerance:
-            break
+            return True
+        for j in np.flatnonzero((u != 0) | (slope != 0)):
+            column = H.column(int(j))
+            bend = column[j]
+            if bend <= 0:
+                continue
+            wanted = u[j] - gradient[j] / bend
+            new = np.sign(wanted) * max(abs(wanted) - penalty[j] / bend, 0.0)
+            if new != u[j]:
+                gradient += column * (new - u[j])
+                u[j] = new
+    return False
+
+
+def _newton(H: Quadratic, gradient: Floats, penalty: Floats, u: Floats, tolerance: float) -> bool:
+    """Active-set Newton, u and its gradient in place; true where solved."""
+    for _ in range(STEPS):
+        slope = steepest(gradient, u, penalty)
+        if float(np.abs(slope).max(initial=0.0)) <= tolerance:
+            return True
         fresh = H.factor is None
         step = _direction(H, slope, u)
         if step is None:
-            break
+            return False
         active, direction = step
         here, pen = u[active], penalty[active]
         whole = np.zeros(len(u))
@@ -197,7 +241,7 @@ def minimise(
             continue
         along, bend = float(slope[active] @ direction), float(direction @ turned[active])
         if along >= 0 or bend <= 0:
-            break  # rounding
+            return False  # rounding
         length, value = _line_minimum(here, direction, pen, along, bend)
         sign = np.where(here != 0, np.sign(here), -np.sign(slope[active]))
         stopped = (here + direction) * sign <= 0
@@ -212,13 +256,13 @@ def minimise(
                 gradient += moved
                 continue
         if value >= 0:
-            break
+            return False
         taken = here + length * direction
         # what arrives at zero but for rounding is zero
         taken[(here != 0) & (np.abs(taken) <= 1e-14 * np.abs(here))] = 0.0
         u[active] = taken
         gradient += length * turned
-    return u
+    return False
 
 
 def _direction(H: Quadratic, slope: Floats, u: Floats) -> tuple[NDArray[np.int64], Floats] | None:
