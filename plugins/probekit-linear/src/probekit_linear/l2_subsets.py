@@ -86,9 +86,7 @@ class L2Subsets:
             )
         )
 
-    def _fit(
-        self, problem: Problem, found: RidgeSubsets, j: int, at: int, i: int, rung: int | Literal["full"]
-    ) -> Fit:
+    def _fit(self, problem: Problem, found: RidgeSubsets, j: int, at: int, i: int, rung: int | Literal["full"]) -> Fit:
         w, ridge = found.coefficient[at][j, i], float(found.ridges[i])
         by_size = np.argsort(-np.abs(w), kind="stable")
         support, w = found.order[j, : len(w)][by_size], w[by_size]

@@ -44,8 +44,8 @@ class Batch:
         if extreme.any():
             channel = int(np.argmax(extreme))
             raise ValueError(
-                f"channel {channel} has mean {self.mean[0, channel]:.3g} and scale {self.scale[0, channel]:.3g}, beyond "
-                f"what float32 can hold ({SMALLEST:.0e} to {LARGEST:.0e}): give it in other units"
+                f"channel {channel} has mean {self.mean[0, channel]:.3g} and scale {self.scale[0, channel]:.3g}, "
+                f"beyond what float32 can hold ({SMALLEST:.0e} to {LARGEST:.0e}): give it in other units"
             )
 
     @cached_property
@@ -119,11 +119,11 @@ def signed_weights(y: ArrayLike, weights: ArrayLike | None, n: int) -> Floats:
             size = np.where(positive, n / (2 * count), n / (2 * (n - count)))
     else:
         size = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        if size.shape[1] != n or len(size) not in (1, len(labels)) and len(labels) != 1:
+        if size.shape[1] != n or (len(size) not in (1, len(labels)) and len(labels) != 1):
             raise ValueError(f"weights have shape {np.shape(weights)}; y has {np.shape(y)}")
         if not (np.isfinite(size).all() and (size >= 0).all()):
             raise ValueError("weights must be finite and not negative")
-    return np.where(positive, size, -size)
+    return np.asarray(np.where(positive, size, -size))
 
 
 def make_batch(rows: RowSource, signed: Floats, moments: tuple[Floats, Floats] | None, work: Workers) -> Batch:
@@ -153,7 +153,8 @@ def make_batch(rows: RowSource, signed: Floats, moments: tuple[Floats, Floats] |
 def column_moments(rows: RowSource, members: NDArray[np.bool_], work: Workers) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of each channel over each set of rows: (m, p), (m, p).
 
-    Taken in float64 in one pass, about the median of a few rows. A channel that is constant (to within rounding) has scale 1.
+    Taken in float64 in one pass, about the median of a few rows. A channel that is constant (to within rounding) has
+    scale 1.
 
     Args:
         members: (m, n).

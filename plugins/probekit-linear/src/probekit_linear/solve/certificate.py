@@ -38,7 +38,9 @@ def _entropy(found: Sweep, t: Floats) -> Floats:
     # h is concave and h(0) = 0, so h(t a) >= t h(a): the better bound where t is far from 1, and 0 where t is 0
     lesser = t.min(axis=0)
     by_line = lesser * (found.loss + found.turn.sum(axis=0))
-    return np.fmax(np.where(np.isfinite(by_second_order), by_second_order, -np.inf), np.maximum(by_line, 0.0))
+    return np.asarray(
+        np.fmax(np.where(np.isfinite(by_second_order), by_second_order, -np.inf), np.maximum(by_line, 0.0))
+    )
 
 
 def _balance(found: Sweep) -> tuple[Floats, Floats]:

@@ -142,9 +142,7 @@ class Descent:
         curvature: of each row, by group, as the group's last pass found it, (n,).
     """
 
-    def __init__(
-        self, batch: Batch, work: Workers, watch: Callable[[Columns, int], None] | None = None
-    ) -> None:
+    def __init__(self, batch: Batch, work: Workers, watch: Callable[[Columns, int], None] | None = None) -> None:
         self.batch = batch
         self.work = work
         self.watch = watch
@@ -222,6 +220,7 @@ class Descent:
         self.reads += 1
         columns.steps[running] += 1
         found = sweep(self.batch, columns.problem[running], w, b, self.work, exact=exact, groups=names)
+        assert found.rows is not None  # they were asked for
         for name, row in zip(np.unique(group[running]), found.rows, strict=True):
             self.curvature[int(name)] = row
         return found, names
@@ -402,11 +401,9 @@ class Descent:
             return
         p = self.batch.rows.p
         room = int(wanted.sum()) + max(64, int(wanted.sum()) // 2)
-        if room > 0.6 * p:
-            channels = np.arange(p)
-        else:
-            channels = np.sort(np.argsort(-violation.max(axis=0), kind="stable")[:room])
-        assert found.rows is not None  # every pass was asked for them
+        nearest = np.argsort(-violation.max(axis=0), kind="stable")
+        channels = np.arange(p) if room > 0.6 * p else np.sort(nearest[:room])
+        assert found.rows is not None  # they were asked for
         most = max(2048, SHARE * len(channels))
         self.metrics[name] = measure(
             self.batch,
@@ -458,4 +455,4 @@ def _first(violation: Floats) -> NDArray[np.bool_]:
     used = np.isinf(violation)
     room = np.maximum(128, 2 * used.sum(axis=1))
     rank = np.argsort(np.argsort(np.where(used, 0, -violation), axis=1, kind="stable"), axis=1, kind="stable")
-    return used | (violation > 1) & (rank < room[:, None])
+    return np.asarray(used | (violation > 1) & (rank < room[:, None]))

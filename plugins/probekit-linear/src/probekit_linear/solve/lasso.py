@@ -43,20 +43,25 @@ class L1Columns(Columns):
     penalty: Floats
 
     def added(self, of: NDArray[np.int64], w: Floats) -> Floats:
+        """What the penalty adds, (k,)."""
         return np.asarray((self.penalty[of] * np.abs(w)).sum(axis=1))
 
     def gaps(self, of: NDArray[np.int64], found: Sweep, w: Floats, null: Floats) -> Floats:
+        """Relative duality gaps from an exact pass, (k,)."""
         return l1_gaps(found, w, self.penalty[of], null)
 
     def about(self, of: NDArray[np.int64], found: Sweep, w: Floats, b: Floats, null: Floats) -> Floats:
+        """About what they are, from a float32 pass, (k,)."""
         turn = (found.gradient * w).sum(axis=1) + found.slope * b
         shrink = 1 / np.maximum((np.abs(found.gradient) / self.penalty[of]).max(axis=1), 1.0)
         return np.asarray(np.abs(self.added(of, w) + shrink * turn) / null)
 
     def violation(self, of: NDArray[np.int64], gradient: Floats) -> Floats:
+        """What a metric must cover is above 1, what is used inf, (k, p)."""
         return np.where(self.w[of] != 0, np.inf, np.abs(gradient) / self.penalty[of])
 
     def minimum(self, c: int, model: Model) -> tuple[Floats, float] | None:
+        """Where the model plus the penalty is least."""
         penalty = self.penalty[c][model.metric.channels] / model.unit / model.bend
         far = float(np.abs(steepest(model.gradient, model.w, penalty)).max(initial=0.0))
         H = model.quadratic()
@@ -212,9 +217,7 @@ def solve_path(
         gap[:, part], steps[:, part] = columns.gap.reshape(m, count), columns.steps.reshape(m, count)
         if progress is not None:
             progress(m * part.stop, m * points, float(gap[:, : part.stop].max()))
-    return LogisticPath(
-        lambdas, w, b, gap, gap <= target, steps, batch.mean, batch.scale, largest, descent.reads + 1
-    )
+    return LogisticPath(lambdas, w, b, gap, gap <= target, steps, batch.mean, batch.scale, largest, descent.reads + 1)
 
 
 def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tuple[Floats, Floats, NDArray[np.int64]]:

@@ -223,9 +223,7 @@ class _Fits:
         self.taken[of] += 1
 
 
-def _alike(
-    batch: Batch, columns: L1Columns, of: NDArray[np.int64], points: int, work: Workers
-) -> NDArray[np.int64]:
+def _alike(batch: Batch, columns: L1Columns, of: NDArray[np.int64], points: int, work: Workers) -> NDArray[np.int64]:
     """Which fits begin with one metric: neighbours in lambda, of one problem, whose rows curve alike."""
     spots, names = np.unique(of, return_inverse=True)
     found = sweep(batch, columns.problem[of], columns.w[of], columns.b[of], work, exact=False, groups=names)

@@ -27,20 +27,22 @@ def steepest(gradient: Floats, w: Floats, penalty: Floats) -> Floats:
     return np.where(w != 0, gradient + penalty * np.sign(w), at_zero)
 
 
-def lower_factor(H: NDArray[np.floating]) -> NDArray[np.floating]:
+def lower_factor(H: Matrix) -> Matrix:
     """L of H = L L'. Where rounding made H indefinite, a growing share of its mean diagonal is added until it is not:
     the step gets shorter, and what it leads to stays the same."""
     share = 0.0
     scale = max(float(np.trace(H)) / len(H), 1e-12)
     while True:
         try:
-            return cholesky(
+            lower: Matrix = cholesky(
                 H + H.dtype.type(share * scale) * np.eye(len(H), dtype=H.dtype) if share else H,
                 lower=True,
                 check_finite=False,
             )
         except LinAlgError:
             share = max(10 * share, 1e-6 if H.dtype == np.float32 else 1e-14)
+        else:
+            return lower
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,8 @@ class Quadratic:
     def times(self, v: Floats) -> Floats:
         """H v, in the precision of the Gram matrix: it serves differences of points, whose errors shrink with them."""
         used = np.flatnonzero(v)
-        if len(used) < len(v) // 4:
-            product = v[used].astype(self.gram.dtype) @ self.gram[used]
-        else:
-            product = self.gram @ v.astype(self.gram.dtype)
+        short = v.astype(self.gram.dtype)
+        product = short[used] @ self.gram[used] if len(used) < len(v) // 4 else self.gram @ short
         return product + self.ridge * v + self._vectors @ (self._weights * (self._vectors.T @ v))
 
     def column(self, j: int) -> Floats:
@@ -166,7 +166,7 @@ class Quadratic:
             return self.solve(active, right)
         full[base] = alone - solved @ z
         full[entered] = z[:e]
-        return full[active]
+        return np.asarray(full[active])
 
     def _back(self, right: Floats) -> Floats:
         assert self.factor is not None
@@ -175,9 +175,7 @@ class Quadratic:
         return out.astype(np.float64) * size
 
 
-def minimise(
-    H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float
-) -> Floats:
+def minimise(H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float) -> Floats:
     """min over u of gradient.(u - w) + (u - w)'H(u - w)/2 + sum_j penalty_j |u_j|.
 
     Active-set Newton: solve for the entries that are not zero or want to leave zero, with their signs fixed. Entries
@@ -299,9 +297,6 @@ def _line_minimum(w: Floats, direction: Floats, penalty: Floats, slope: float, b
     left = slope + bend * at + before[:-1]  # the slope just before each kink
     stop = np.flatnonzero(left + kink >= 0)
     last = int(stop[0]) if len(stop) else len(at)
-    if last < len(at) and left[last] < 0:
-        length = float(at[last])
-    else:
-        length = -(slope + float(before[last])) / bend
+    length = float(at[last]) if last < len(at) and left[last] < 0 else -(slope + float(before[last])) / bend
     value = slope * length + bend * length**2 / 2 + float(kink[:last] @ (length - at[:last]))
     return length, value

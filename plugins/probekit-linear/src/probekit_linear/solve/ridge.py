@@ -70,23 +70,29 @@ class L2Columns(Columns):
         return np.arange(self.w.shape[1]) < self.width[of][:, None]
 
     def added(self, of: NDArray[np.int64], w: Floats) -> Floats:
+        """What the penalty adds, (k,)."""
         return np.asarray(self.ridge[of] / 2 * (w**2).sum(axis=1))
 
     def allowed(self, of: NDArray[np.int64], w: Floats) -> NDArray[np.bool_]:
+        """Whether only the first channels are used, (k,)."""
         return np.asarray((self.used(of) | (w == 0)).all(axis=1))
 
     def gaps(self, of: NDArray[np.int64], found: Sweep, w: Floats, null: Floats) -> Floats:
+        """Relative duality gaps from an exact pass, (k,)."""
         return l2_gaps(found, w, self.ridge[of], null, self.used(of))
 
     def about(self, of: NDArray[np.int64], found: Sweep, w: Floats, b: Floats, null: Floats) -> Floats:
+        """About what they are, from a float32 pass, (k,)."""
         r = self.ridge[of]
         left = np.where(self.used(of), r[:, None] * w + found.gradient, 0.0)
         return np.asarray(((left**2).sum(axis=1) / (2 * r) + np.abs(found.slope * b)) / null)
 
     def violation(self, of: NDArray[np.int64], gradient: Floats) -> Floats:
+        """What a metric must cover is above 1, what is used inf, (k, p)."""
         return np.where(self.used(of), np.inf, 0.0)
 
     def minimum(self, c: int, model: Model) -> tuple[Floats, float] | None:
+        """Where the model plus the penalty is least."""
         k = int(self.width[c])
         ridge = self.ridge[c] / model.unit**2 / model.bend  # of standardised channels, in the metric's units
         H = model.quadratic(0.0)

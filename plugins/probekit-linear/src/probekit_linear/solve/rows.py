@@ -176,7 +176,7 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
     if array.flags.writeable:
         return torch.from_numpy(array)
     # from_numpy warns of arrays that may not be written to; nothing here writes to a chunk of the source
-    return torch.from_dlpack(array)
+    return torch.from_dlpack(array)  # type: ignore[attr-defined]
 
 
 def _release(part: Matrix, low: int, high: int) -> None:
@@ -185,7 +185,7 @@ def _release(part: Matrix, low: int, high: int) -> None:
     if not isinstance(part, np.memmap) or part.mode == "c" or not hasattr(mmap, "MADV_DONTNEED"):
         return
     mapped = part._mmap  # type: ignore[attr-defined]
-    base = part
+    base: Any = part
     while isinstance(base.base, np.ndarray):
         base = base.base
     offset = part.__array_interface__["data"][0] - base.__array_interface__["data"][0] + base.offset % mmap.PAGESIZE

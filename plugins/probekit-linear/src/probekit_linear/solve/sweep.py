@@ -104,7 +104,7 @@ def sweep(
             bend = size * (1 - a)
             sums[1] += bend.sum(1)
             sums[2] += pull.sum(1)
-            if member is not None:
+            if member is not None and share is not None:
                 by_row[:, place].index_add_(0, member, (bend * share).float())
             if not exact:
                 products += torch.mm(pull, x)
