@@ -59,8 +59,8 @@ def subsets_of(order: NDArray[Any], widths: Sequence[int], found: Any, channels:
     """``ridge_subsets`` of one problem and one ridge, as (1, widths, p) coefficients and (1, widths) intercepts."""
     w, b = np.zeros((1, len(widths), channels)), np.zeros((1, len(widths)))
     for i, width in enumerate(widths):
-        w[0, i, order[:width]] = found.coefficient[0][i][0]
-        b[0, i] = found.intercept[0][i][0]
+        w[0, i, order[:width]] = found.coefficient[i][0, 0]
+        b[0, i] = found.intercept[0, i, 0]
     return {"w": w, "b": b}
 
 

@@ -172,7 +172,7 @@ class Quadratic:
         assert self.factor is not None
         size = float(np.abs(right).max(initial=0.0)) or 1.0  # float32 has a range
         out = cho_solve((self.factor.lower, True), (right / size).astype(self.gram.dtype), check_finite=False)
-        return out.astype(np.float64) * size
+        return np.asarray(out.astype(np.float64) * size)
 
 
 def minimise(H: Quadratic, gradient: Floats, penalty: Floats, w: Floats, start: Floats, tolerance: float) -> Floats:
