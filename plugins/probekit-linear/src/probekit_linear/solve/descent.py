@@ -25,7 +25,7 @@ FLAT = 1e-14
 """The least curvature that a model has."""
 PAIRS = 6
 """How many of a fit's last steps correct its metric."""
-SHARE = 32
+SHARE = 20
 """Rows that a metric is made from, for each of its channels."""
 
 
