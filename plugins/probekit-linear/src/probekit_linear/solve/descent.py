@@ -139,6 +139,7 @@ class Descent:
 
     Attributes:
         reads: passes over the rows so far.
+        watch: told after every pass of the columns and how many of them need no more of its kind.
         curvature: of each row, by group, as the group's last pass found it, (n,).
     """
 
@@ -207,9 +208,10 @@ class Descent:
         found, names = self._look(columns, points, running, group, exact)
         accepted, stay = self._accept(columns, points, running, found, target, exact)
         going = self._plan(columns, points, running, found, group, names, accepted, exact)
+        left = running[[i for i in stay if i not in accepted or i in going]]
         if self.watch is not None:
-            self.watch(columns, len(points) - len(running))
-        return running[[i for i in stay if i not in accepted or i in going]]
+            self.watch(columns, len(points) - len(left))
+        return left
 
     def _look(
         self, columns: Columns, points: list[_Point], running: NDArray[np.int64], group: NDArray[np.int64], exact: bool

@@ -33,7 +33,8 @@ STATE = 2**28
 """Bytes of what a pass keeps for each row: more points than fit are solved one lot after another."""
 
 Progress = Callable[[int, int, float], None]
-"""Told how many points are done, of how many, and the worst gap among them."""
+"""Told after every pass how many points need no more of its kind, of how many, and the worst gap that is known: inf
+until float64 passes begin."""
 
 
 @dataclass
@@ -199,7 +200,15 @@ def solve_path(
     still = lambdas >= largest[:, None] * (1 - 1e-12)  # where every coefficient is zero
     start[still] = 0.0
     shift = np.where(still, batch.null_intercept[:, None], shift)
-    descent = Descent(batch, work)
+    done = 0  # points of the lots before
+    seen = 0.0  # the worst gap among them
+
+    def watch(columns: Columns, settled: int) -> None:
+        if progress is not None:
+            known = columns.gap[np.isfinite(columns.gap)]
+            progress(done + settled, m * points, max(seen, float(known.max(initial=0.0))) or np.inf)
+
+    descent = Descent(batch, work, watch)
     w, b = np.empty((m, points, p)), np.empty((m, points))
     gap, steps = np.empty((m, points)), np.empty((m, points), dtype=np.int64)
     lot = max(1, min(points, STATE // (4 * batch.rows.n * m)))
@@ -215,8 +224,9 @@ def solve_path(
         descent.solve(columns, group[:, part].flatten(), ROUGH, target, PASSES, still[:, part].ravel())
         w[:, part], b[:, part] = columns.w.reshape(m, count, p), columns.b.reshape(m, count)
         gap[:, part], steps[:, part] = columns.gap.reshape(m, count), columns.steps.reshape(m, count)
+        done, seen = m * part.stop, float(gap[:, : part.stop].max())
         if progress is not None:
-            progress(m * part.stop, m * points, float(gap[:, : part.stop].max()))
+            progress(done, m * points, seen)
     return LogisticPath(lambdas, w, b, gap, gap <= target, steps, batch.mean, batch.scale, largest, descent.reads + 1)
 
 
