@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +151,7 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
         for concept in concepts:
             upstream = paths[entry.upstream] if entry.upstream is not None else None
             what = f"{job.dataset.concepts[concept]} · {entry.name}"
-            with listening(lambda text, what=what: advance(0, f"{what} · {text}")):
+            with listening(partial(_advance, advance, what)):
                 paths[entry.name] |= _fit_folds(job, entry, training, problems, labels[concept], concept, upstream)
             advance(len(job.folds), what)
         final_upstream = final_paths[entry.upstream] if entry.upstream is not None else None
@@ -160,6 +161,10 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
             for concept, path in enumerate(final_paths[entry.name])
         }
     return JobOutput(paths, finals, {place: int((p.weights > 0).sum()) for place, p in problems.items()})
+
+
+def _advance(advance: Progress, what: str, text: str) -> None:
+    advance(0, f"{what} · {text}")
 
 
 def _fit_folds(
