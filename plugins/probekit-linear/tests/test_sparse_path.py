@@ -535,7 +535,7 @@ def test_thread_counts_are_left_as_they_were(threads, end):
         else:
             with pytest.raises(end):
                 logistic_path(x, y, ratios=RATIOS, threads=threads, progress=told)
-        assert seen == [1]
+        assert set(seen) == {1}
         assert counts() == found
     finally:
         torch.set_num_threads(before)

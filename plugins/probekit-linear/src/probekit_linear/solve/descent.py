@@ -139,7 +139,7 @@ class Descent:
 
     Attributes:
         reads: passes over the rows so far.
-        watch: told after every pass of the columns and how many of them need no more of its kind.
+        watch: told after every pass of the columns and how many of them are done; none before float64 passes begin.
         curvature: of each row, by group, as the group's last pass found it, (n,).
     """
 
@@ -210,7 +210,7 @@ class Descent:
         going = self._plan(columns, points, running, found, group, names, accepted, exact)
         left = running[[i for i in stay if i not in accepted or i in going]]
         if self.watch is not None:
-            self.watch(columns, len(points) - len(left))
+            self.watch(columns, len(points) - len(left) if exact else 0)
         return left
 
     def _look(

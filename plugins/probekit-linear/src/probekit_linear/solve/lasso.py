@@ -33,8 +33,8 @@ STATE = 2**28
 """Bytes of what a pass keeps for each row: more points than fit are solved one lot after another."""
 
 Progress = Callable[[int, int, float], None]
-"""Told after every pass how many points need no more of its kind, of how many, and the worst gap that is known: inf
-until float64 passes begin."""
+"""Told after every pass how many points are done, of how many, and the worst gap that is known: inf until float64
+passes begin."""
 
 
 @dataclass
