@@ -48,7 +48,8 @@ class L2Subsets:
         """What ``fit`` returns at this width; listed k above it are dropped."""
         rungs = len(self.widths(channels))
         dropped = tuple((("k", i), f"k = {k}") for i, k in enumerate(self.parameters.k) if k != "all" and k > channels)
-        return ProbePlan(fits=rungs * len(self.ridges), rungs=rungs, dropped=dropped)
+        listed = tuple(sorted({k for k in self.parameters.k if k != "all" and k < channels}))
+        return ProbePlan(fits=rungs * len(self.ridges), rungs=rungs, dropped=dropped, listed=listed)
 
     def fit(self, rows: Rows, problems: Sequence[Problem], upstream: Sequence[Path] | None) -> list[Path]:
         """One path a problem: every k with every ridge; for a final fit, one fit a label."""
@@ -58,7 +59,11 @@ class L2Subsets:
         with batch_of(rows, problems, self.device, self.threads) as (batch, work):
             order = rank_channels(batch, work, problems, upstream)
             start = np.array([start_of(path, own) for path, own in zip(upstream, order, strict=True)])
-            target, widths = self.parameters.target_gap, np.array(self.widths(batch.rows.p))
+            target, p = self.parameters.target_gap, batch.rows.p
+            wanted = problems[0].rungs
+            widths = np.array(
+                self.widths(p) if wanted is None else sorted({p if rung == FULL else int(rung) for rung in wanted})
+            )
             if all(problem.finals is None for problem in problems):
                 report = points_done(len(problems), "fits")
                 found = solve_subsets(batch, order, widths, np.array(self.ridges), start, target, work, report)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from probekit.api import Fit, Path, ProbePlan, Problem, Rows
+from probekit.api import Path, ProbePlan, Problem, Rows
+from probekit_linear.lambda_grid import grid_of, padded, path_of
 from probekit_linear.parameters import McpPathParameters
-from probekit_linear.problems import batch_of, linear_scorer, points_done
-from probekit_linear.ranking import by_size, geometric_median
+from probekit_linear.problems import batch_of, points_done
 from probekit_linear.solve.lasso import lambda_max
-from probekit_linear.solve.mcp import ConcavePath, solve_mcp
+from probekit_linear.solve.mcp import solve_mcp
 
 
 class McpPath:
@@ -39,14 +38,10 @@ class McpPath:
         with batch_of(rows, problems, self.device, self.threads) as (batch, work):
             largest = lambda_max(batch, np.ones_like(batch.mean), work)
             ratios = self.parameters.lambda_ratio.ratios()
-            # the whole grid too: the order in which channels enter ranks those that a label's own fit leaves out
-            grids = [sorted({*ratios, *_wanted(problem).values()}, reverse=True) for problem in problems]
-            longest = max(map(len, grids))
-            # final fits have grids of different lengths: the last lambda again costs next to nothing
-            padded = np.array([grid + grid[-1:] * (longest - len(grid)) for grid in grids])
+            grids = [grid_of(problem, ratios) for problem in problems]
             found = solve_mcp(
                 batch,
-                padded * largest[:, None],
+                padded(grids) * largest[:, None],
                 largest,
                 self.parameters.gamma,
                 self.parameters.steps,
@@ -54,47 +49,14 @@ class McpPath:
                 work,
                 points_done(len(problems), "points"),
             )
-        return [
-            self._path(problem, [_fit(problem, found, j, i, ratio, float(batch.total[j])) for i, ratio in at])
-            for j, (problem, at) in enumerate(zip(problems, map(enumerate, grids), strict=True))
+        details = [
+            [
+                {"lla_residual": float(residual), "linearisations": int(steps)}
+                for residual, steps in zip(*of, strict=True)
+            ]
+            for of in zip(found.residual, found.steps, strict=True)
         ]
-
-    def _path(self, problem: Problem, fits: list[Fit]) -> Path:
-        if problem.finals is None:
-            return Path(tuple(fits))
-        entered = list(dict.fromkeys(int(channel) for fit in fits for channel in by_size(fit)))
-        by_ratio = {fit.choices["lambda_ratio"]: fit for fit in fits}
-        finals = []
-        for label, ratio in _wanted(problem).items():
-            fit = by_ratio[ratio]
-            details = {**fit.details, "label": label, "entered": entered}
-            finals.append(replace(fit, rung=problem.finals[label][0].rung, details=details))
-        return Path(tuple(finals))
-
-
-def _fit(problem: Problem, found: ConcavePath, j: int, i: int, ratio: float, total: float) -> Fit:
-    w = found.coefficient[j, i]
-    support = np.flatnonzero(w)
-    support = support[np.argsort(-np.abs(w[support]), kind="stable")]
-    lam = float(found.lambdas[j, i])
-    return Fit(
-        rung=i,
-        support=support,
-        coefficient=w[support],
-        scorer=linear_scorer(problem, support, w[support], float(found.intercept[j, i])),
-        choices={"lambda_ratio": ratio},
-        lambda_=lam,
-        C=1 / (lam * total),
-        gap=float(found.gap[j, i]),
-        certified=bool(found.certified[j, i]),
-        iterations=int(found.iterations[j, i]),
-        details={"lla_residual": float(found.residual[j, i]), "linearisations": int(found.steps[j, i])},
-    )
-
-
-def _wanted(problem: Problem) -> dict[str, float]:
-    """The median lambda ratio of each label of a final fit."""
-    return {
-        label: geometric_median(fit.choices["lambda_ratio"] for fit in chosen)
-        for label, chosen in (problem.finals or {}).items()
-    }
+        return [
+            path_of(problem, found, j, grid, float(batch.total[j]), details[j])
+            for j, (problem, grid) in enumerate(zip(problems, grids, strict=True))
+        ]

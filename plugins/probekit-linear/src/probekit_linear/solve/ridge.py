@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from probekit_linear.solve.batch import Batch, Floats, make_batch, signed_weights
 from probekit_linear.solve.certificate import l2_gaps
-from probekit_linear.solve.descent import Columns, Descent, Model
+from probekit_linear.solve.columns import Columns, Model
+from probekit_linear.solve.descent import Descent
 from probekit_linear.solve.metric import Metric, draw
 from probekit_linear.solve.quadratic import Factor, factorise
 from probekit_linear.solve.rows import RowSource, Source
