@@ -166,9 +166,10 @@ def draw_all(folder: Path, networks: Sequence[Network], sample: Dataset, progres
         masks = {concept: sample.source.mask(image, concept) for concept in sample.concepts}
         marked = [concept for concept in sample.concepts if masks[concept].any()] or list(sample.concepts[:1])
         for concept in marked:
-            labelled = _labelled(sample, sample.concepts.index(concept), places, masks[concept], grids)
+            place = sample.concepts.index(concept)
+            labelled = _labelled(sample, place, places, masks[concept], grids)
             title = f"{image.id} · {concept} · group {image.group} · {image.width} x {image.height} px"
-            name = f"{number:03d}-{_safe(image.id)}-{_safe(concept)}.png"
+            name = f"{number:03d}-{place:02d}-{_safe(image.id)}-{_safe(concept)}.png"
             draw_preview(title, pixels, masks[concept], labelled).save(folder / name, compress_level=3)
             entries.append((name, title))
         progress.advance(1)

@@ -17,7 +17,7 @@ def environment(resolved: Resolved, networks: tuple[Network, ...]) -> dict[str, 
     """Versions of all that has a say in the numbers, and the hardware. How many threads worked has none."""
     import torch
 
-    uses = [resolved.data, *resolved.backbones.values(), *resolved.controls.values(), *resolved.probes.values()]
+    uses = [*resolved.data, *resolved.backbones.values(), *resolved.controls.values(), *resolved.probes.values()]
     devices = sorted({network.device for network in networks})
     return {
         "probekit": version("probekit-vision"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from probekit.api import NEGATIVE, POSITIVE, Issue, LabelSource, ParameterError,
 from probekit.plan.networks import Network, build_networks
 from probekit.plan.units import Job, build_jobs, check_widths
 from probekit.plugins import PluginError
+from probekit.runner.blocks import with_buffer
 from probekit.runner.dataset import Dataset
 from probekit.runner.hardware import resolve_device
 from probekit.runner.job import ProbeEntry
+from probekit.runner.sources import CombinedSource, circular_concepts, provenance_of
 from probekit.sampling.splits import Fold, group_kfold, holdout, missing_classes
 from probekit.spec.models import GroupKFold
 from probekit.spec.resolved import Resolved
@@ -40,15 +43,20 @@ def prepare(resolved: Resolved, threads: int = 1) -> Prepared:
     issues = _tile_issues(resolved)
     source: LabelSource | None = None
     networks: tuple[Network, ...] = ()
+    sound = False
     try:
         source = build_source(resolved)
-        issues += source.check()
+        wrong = source.check()
+        issues += wrong
+        sound = not wrong
     except ProbekitError as error:
         issues += error.issues
     try:
         networks = build_networks(with_devices(resolved))
     except ProbekitError as error:
         issues += error.issues
+    if source is not None and sound:  # who made labels may be written in files that have to be there
+        issues += _circular_issues(resolved, source, networks)
     probes: tuple[ProbeEntry, ...] = ()
     notes: list[str] = []
     try:
@@ -65,27 +73,58 @@ def prepare(resolved: Resolved, threads: int = 1) -> Prepared:
 
 def _tile_issues(resolved: Resolved) -> list[Issue]:
     tile, cell = resolved.experiment.tile, resolved.experiment.evaluation.grid
-    if tile is None or tile.overlap + cell <= tile.size:
+    split = resolved.experiment.split
+    issues = []
+    if split.size is not None and tile is None:
+        what = "blocks are made of tiles, and images are not cut: set tile, as {size: 1024, overlap: 128}"
+        issues.append(resolved.at(("split", "by"), what))
+    elif split.size is not None and tile is not None and split.size < tile.size:
+        what = f"blocks of {split.size} px cannot hold tiles of {tile.size} px: at least {tile.size}, or smaller tiles"
+        issues.append(resolved.at(("split", "size"), what))
+    if tile is not None and tile.overlap + cell > tile.size:
+        what = f"tiles of {tile.size} px must leave a cell of {cell} px between overlaps: at most {tile.size - cell}"
+        issues.append(resolved.at(("tile", "overlap"), what if cell <= tile.size else f"{what}; use larger tiles"))
+    return issues
+
+
+def _circular_issues(resolved: Resolved, source: LabelSource, networks: Sequence[Network]) -> list[Issue]:
+    """Models whose own family made the labels that they would be probed with, unless the spec allows it."""
+    if resolved.experiment.allow_circular:
         return []
-    what = f"tiles of {tile.size} px must leave a cell of {cell} px between overlaps: at most {tile.size - cell}"
-    return [resolved.at(("tile", "overlap"), what if cell <= tile.size else f"{what}; use larger tiles")]
+    issues = []
+    for name, concepts in circular_concepts(source, networks).items():
+        labels = ", ".join(concepts[:4]) + (f" and {len(concepts) - 4} more" if len(concepts) > 4 else "")
+        family = provenance_of(source, concepts[0]).family
+        what = (
+            f"a model of its own family ({family}) made the labels of {labels}: its scores on them would be circular. "
+            "Take other labels, or set allow_circular: true to have every such result marked"
+        )
+        issues.append(resolved.at(resolved.backbones[name].section, what))
+    return issues
 
 
 def build_source(resolved: Resolved) -> LabelSource:
-    """Constructs the label source.
+    """Constructs the label source; several are combined.
 
     Raises:
-        ProbekitError: it cannot be made of its parameters.
+        ProbekitError: one of them, or several, cannot be made of their parameters.
     """
-    data = resolved.data
-    cache = resolved.store / "labels" / data.plugin.qualified.replace("/", "-")
-    try:
-        source: LabelSource = data.plugin.load()(data.parameters, cache=cache, seed=resolved.experiment.seed)
-    except ParameterError as error:
-        raise ProbekitError([resolved.locate(data.section, error)]) from None
-    except PluginError as error:
-        raise ProbekitError([resolved.at((*data.section, "use"), str(error))]) from None
-    return source
+    sources: dict[str, LabelSource] = {}
+    issues = []
+    for use in resolved.data:
+        cache = resolved.store / "labels" / use.plugin.qualified.replace("/", "-")
+        try:
+            sources[use.name] = use.plugin.load()(use.parameters, cache=cache, seed=resolved.experiment.seed)
+        except ParameterError as error:
+            issues.append(resolved.locate(use.section, error))
+        except PluginError as error:
+            issues.append(resolved.at((*use.section, "use"), str(error)))
+    if issues:
+        raise ProbekitError(issues)
+    if not resolved.lists_sources:
+        return sources[resolved.data[0].name]
+    sections = {use.name: use.section for use in resolved.data}
+    return CombinedSource(sources, lambda name, what: resolved.at(sections[name], what))
 
 
 def build_probes(resolved: Resolved, threads: int = 1) -> tuple[ProbeEntry, ...]:
@@ -133,21 +172,22 @@ def build_folds(resolved: Resolved, dataset: Dataset) -> tuple[tuple[Fold, ...],
     """
     experiment = resolved.experiment
     split = experiment.split
-    positives, negatives = dataset.cells_by_group(POSITIVE), dataset.cells_by_group(NEGATIVE)
+    counts = dataset.groups, dataset.cells_by_group(POSITIVE), dataset.cells_by_group(NEGATIVE)
+    by_cut = dataset.cells_by_cut(POSITIVE), dataset.cells_by_cut(NEGATIVE)
     repeats = []
     issues: list[Issue] = []
     for repeat in range(experiment.repeats):
         folds: tuple[Fold, ...]
-        counts = dataset.groups, positives, negatives
         if isinstance(split, GroupKFold):
             folds = group_kfold(
                 *counts, folds=split.folds, validation=split.validation, seed=experiment.seed, repeat=repeat
             )
         else:
             folds = holdout(*counts, test=split.test, validation=split.validation, seed=experiment.seed, repeat=repeat)
+        folds = with_buffer(folds, dataset, experiment)
         repeats.append(folds)
         where = resolved.at(("split",), "").where
-        issues += missing_classes(folds, positives, negatives, dataset.concepts, where=where)
+        issues += missing_classes(folds, *by_cut, dataset.concepts, where=where, cuts=dataset.cut_groups)
         if issues:
             raise ProbekitError(issues)
     return tuple(repeats)

@@ -11,6 +11,7 @@ from probekit.plan.networks import Network
 from probekit.runner.dataset import Dataset
 from probekit.runner.prepare import Prepared
 from probekit.runner.scoring import ReferenceCells
+from probekit.runner.sources import circular_concepts, provenance_of, shared_concepts
 
 
 def headline(prepared: Prepared, dataset: Dataset, units: int) -> str:
@@ -29,22 +30,28 @@ def concept_line(name: str, dataset: Dataset, concept: int) -> str:
     """What there is of a concept, as a line for people."""
     count = dataset.count(concept)
     judged = count.cells + count.between
+    width = max(10, *map(len, dataset.concepts))
     return (
-        f"{name:<10} positive cells {100 * count.positives / max(count.cells, 1):.1f} %  in "
+        f"{name:<{width}} positive cells {100 * count.positives / max(count.cells, 1):.1f} %  in "
         f"{count.groups_with_positives} groups    void {100 * count.between / max(judged, 1):.1f} %"
     )
 
 
 def circular_labels(prepared: Prepared) -> list[str]:
     """Warns where a model is probed with labels that a model of its family made."""
-    family = prepared.source.provenance.family
-    if prepared.source.provenance.made_by != "model" or family is None:
-        return []
-    return [
-        f"{network.name}: its labels were made by a model of its own family ({family}): its scores are circular"
-        for network in prepared.networks
-        if network.kind == "model" and network.backbone.family == family
-    ]
+    source = prepared.source
+    lines = []
+    for name, concepts in circular_concepts(source, prepared.networks).items():
+        family = provenance_of(source, concepts[0]).family
+        of = "its labels" if len(concepts) == len(source.concepts) else f"the labels of {', '.join(concepts)}"
+        lines.append(f"{name}: {of} were made by a model of its own family ({family}): its scores on them are circular")
+    return lines
+
+
+def circular_pairs(prepared: Prepared) -> set[tuple[str, str]]:
+    """(backbone, concept) of every result that is circular: labels that a model of the backbone's family made."""
+    found = circular_concepts(prepared.source, prepared.networks)
+    return {(name, concept) for name, concepts in found.items() for concept in concepts}
 
 
 def describe_network(network: Network, weights: WeightsInfo) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def run_record(
     prepared: Prepared, dataset: Dataset, cells: ReferenceCells, described: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What ``run.json`` says of a finished run."""
-    provenance = dataset.source.provenance
+    provenances = {name: provenance_of(dataset.source, name) for name in dataset.concepts}
     return {
         "name": prepared.resolved.experiment.name,
         "repeats": prepared.resolved.experiment.repeats,
@@ -90,10 +97,11 @@ def run_record(
             for count in [dataset.count(concept)]
         },
         "label_provenance": {
-            "made_by": provenance.made_by,
-            "family": provenance.family,
-            "detail": provenance.detail,
+            name: {"made_by": made.made_by, "family": made.family, "detail": made.detail}
+            for name, made in provenances.items()
         },
+        "shared_concepts": shared_concepts(dataset.source),
+        "circular": sorted(map(list, circular_pairs(prepared))),
         "images": sorted({cut.image.id for cut in dataset.cuts}),
         "groups": list(dataset.groups),
         "skipped": dict(dataset.skipped),

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from probekit.api import BackbonePlugin, Descriptor, Parameters, ProbekitError
+from probekit.api import BackbonePlugin, Descriptor, LabelSourcePlugin, Parameters, ProbekitError
 from probekit.plugins import Plugin, PluginError, Plugins, load_plugins, nearest
 from probekit.spec.messages import describe, faults
-from probekit.spec.models import Experiment
+from probekit.spec.models import Entry, Experiment
 from probekit.spec.overrides import apply_overrides
 from probekit.spec.places import Document, Issues, Key
 from probekit.spec.resolved import BackboneUse, ProbeUse, Resolved, Use
@@ -73,7 +73,7 @@ class _Loading:
             path=path,
             folder=folder,
             store=(experiment.store.path or folder / STORE).absolute(),
-            data=Use(self.found[("data",)][0].descriptor.name, ("data",), *self._pair(("data",))),
+            data=self._sources(experiment),
             backbones=backbones,
             controls={
                 name: BackboneUse(
@@ -124,12 +124,17 @@ class _Loading:
         plugin, _ = self.found.get(path[:-1], (None, None))
         if plugin is None or path[-1] not in plugin.descriptor.parameters.model_fields:
             return None
-        known = ("use", "with", "layers", "device", "dtype", "batch_size")
+        known = ("name", "use", "with", "layers", "device", "dtype", "batch_size")
         return None if path[-1] in known else "unknown key here: the plugin's parameters stand under 'with'"
 
     def _entries(self) -> None:
         """Looks every plugin up and validates what stands under ``with``, whatever else is wrong."""
-        self._entry(("data",), self.raw.get("data"), self.plugins.label_source)
+        data = self.raw.get("data")
+        sources: dict[Key, Any] = {("data",): data}
+        if isinstance(data, list):
+            sources = {("data", i): entry for i, entry in enumerate(data)}
+        for section, entry in sources.items():
+            self._entry(section, entry, self.plugins.label_source)
         for key, find in (("backbones", self.plugins.backbone), ("probes", self.plugins.probe)):
             for name, entry in self._section(key).items():
                 self._entry((key, name), entry, find)
@@ -158,6 +163,14 @@ class _Loading:
         if isinstance(descriptor, BackbonePlugin) and not (entry.get("layers", []) != [] or descriptor.default_layers):
             what = f"name at least one; 'probekit plugins {descriptor.name}' says which there are"
             self._wrong((*section, "layers"), what, of_key=True)
+
+    def _sources(self, experiment: Experiment) -> tuple[Use[LabelSourcePlugin], ...]:
+        if isinstance(experiment.data, Entry):
+            plugin, parameters = self._pair(("data",))
+            return (Use(plugin.descriptor.name, ("data",), plugin, parameters),)
+        return tuple(
+            Use(entry.called, ("data", i), *self._pair(("data", i))) for i, entry in enumerate(experiment.data)
+        )
 
     def _backbones(self, experiment: Experiment) -> dict[str, BackboneUse]:
         uses = {}

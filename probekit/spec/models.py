@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -60,6 +60,19 @@ class Entry(Section):
     with_: With = Field(default={}, alias="with", description="The plugin's own parameters.")
 
 
+class SourceEntry(Entry):
+    """One of several label sources over the same images."""
+
+    name: Name | None = Field(
+        default=None, description="Stands before its concepts (name/concept); the plugin's own name unless set."
+    )
+
+    @property
+    def called(self) -> str:
+        """Its name."""
+        return self.name or self.use.rpartition("/")[2]
+
+
 class BackboneEntry(Entry):
     """A frozen network and the layers to read."""
 
@@ -91,21 +104,42 @@ class Labels(Section):
         return self
 
 
-class GroupKFold(Section):
+class _Whole(Section):
+    """What folds take whole: the label source's groups, or blocks of the images that are larger than one."""
+
+    scheme: str
+    validation: Share = Field(
+        default=0.2, description="The share of each fold's training groups that makes its choices."
+    )
+    by: Literal["groups", "blocks"] = Field(
+        default="groups", description="Blocks: each image larger than one is divided, each of its blocks is a group."
+    )
+    size: int | None = Field(default=None, ge=1, description="A block's longest side, in original pixels.")
+    buffer: int | None = Field(
+        default=None, ge=0, description="Original pixels that lie at least between blocks of different parts of a fold."
+    )
+
+    @model_validator(mode="after")
+    def _blocks(self) -> Self:
+        for key, value in (("size", self.size), ("buffer", self.buffer)):
+            if self.by == "blocks" and value is None:
+                raise ParameterError((key,), "is required by blocks: a number of original pixels")
+            if self.by == "groups" and value is not None:
+                raise ParameterError((key,), "is of blocks, and groups are not divided: set split.by to blocks")
+        return self
+
+
+class GroupKFold(_Whole):
     """Folds of whole groups; test scores are pooled out of fold."""
 
     scheme: Literal["group-kfold"] = "group-kfold"
     folds: int = Field(default=5, ge=2)
-    validation: Share = Field(
-        default=0.2, description="The share of each fold's training groups that makes its choices."
-    )
 
 
-class Holdout(Section):
+class Holdout(_Whole):
     """One split of whole groups."""
 
     scheme: Literal["holdout"]
-    validation: Share = 0.2
     test: Share = 0.2
 
     @model_validator(mode="after")
@@ -128,6 +162,25 @@ class Evaluation(Section):
     """The reference grid on which all models are scored."""
 
     grid: int = Field(default=16, ge=1, description="A cell's side, in original pixels.")
+    deployment_prevalence: Share | None = Field(
+        default=None, description="Where the scorer will be used: scores are given for it, too."
+    )
+    description_length: bool = Field(default=True, description="Labels are coded online, by every probe.")
+
+
+class Nulls(Section):
+    """What a model's full probe must be above to be ranked, beside the controls."""
+
+    random_channels: int = Field(default=20, ge=0, description="Draws at each listed k, over all repeats.")
+    permuted_labels: bool = Field(default=True, description="Each image with the label map of another group's image.")
+    control_task: bool = Field(default=True, description="Random labels of clusters of colour (Hewitt and Liang 2019).")
+
+
+class Stability(Section):
+    """Stability selection on complementary halves of the groups (Shah and Samworth 2013)."""
+
+    pairs: int = Field(default=25, ge=0, description="Of halves; 0 leaves it out.")
+    expected_false: float = Field(default=1.0, gt=0, description="The bound that the stable set keeps.")
 
 
 class Store(Section):
@@ -157,11 +210,18 @@ class Experiment(Section):
     name: Name = Field(description="Names the run's folder; the file's own name unless set.")
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     repeats: int = Field(default=1, ge=1, description="Seeded draws of training rows.")
-    data: Entry
+    data: Entry | tuple[SourceEntry, ...] = Field(
+        description="A label source, or a list of several over the same images: concepts are then name/concept."
+    )
+    allow_circular: bool = Field(
+        default=False, description="A model may be probed with labels that a model of its family made, and is marked."
+    )
     labels: Labels = Labels()
     split: Split = GroupKFold()
     sampling: Sampling = Sampling()
     evaluation: Evaluation = Evaluation()
+    nulls: Nulls = Nulls()
+    stability: Stability = Stability()
     backbones: Mapping[Name, BackboneEntry] = Field(min_length=1)
     controls: tuple[str, ...] = Field(
         default=(), description="'twins' (each network with random weights) and control plugins' names; never ranked."
@@ -183,6 +243,18 @@ class Experiment(Section):
         """A split without a scheme is group-kfold."""
         if isinstance(data, dict) and isinstance(data.get("split"), dict) and "scheme" not in data["split"]:
             return data | {"split": {"scheme": "group-kfold"} | data["split"]}
+        return data
+
+    @field_validator("data")
+    @classmethod
+    def _distinct_sources(cls, data: Entry | tuple[SourceEntry, ...]) -> Entry | tuple[SourceEntry, ...]:
+        if isinstance(data, Entry):
+            return data
+        if not data:
+            raise ParameterError((), "is empty: name at least one")
+        for i, entry in enumerate(data):
+            if entry.called in [other.called for other in data[:i]]:
+                raise ParameterError((i, "name"), f"a second label source {entry.called!r}: name it otherwise")
         return data
 
     @field_validator("controls")

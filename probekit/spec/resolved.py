@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 import yaml
 from pydantic import BaseModel
@@ -31,7 +31,8 @@ class Use(Generic[D_co]):
     """An entry of the spec.
 
     Attributes:
-        name: the entry's own (under ``backbones`` and ``probes``); the plugin's for ``data`` and ``controls``.
+        name: the entry's own (under ``backbones`` and ``probes``, of one of several label sources); the plugin's for
+            ``data`` and ``controls``.
         section: the entry's path in the spec, as :meth:`Resolved.locate` takes it.
         plugin: the descriptor and its distribution; ``plugin.load()`` imports the class.
         parameters: what stands under ``with``, validated.
@@ -75,7 +76,7 @@ class Resolved:
         path: the spec's file as it was named.
         folder: its folder, absolute.
         store: the store's folder, absolute.
-        data: the label source.
+        data: the label source, or each of a list of them.
         backbones: in the spec's order.
         controls: control plugins named under ``controls``, with their default parameters and layers, by plugin name.
         twins: ``controls`` names ``twins``.
@@ -87,12 +88,17 @@ class Resolved:
     path: Path
     folder: Path
     store: Path
-    data: Use[LabelSourcePlugin]
+    data: tuple[Use[LabelSourcePlugin], ...]
     backbones: Mapping[str, BackboneUse]
     controls: Mapping[str, BackboneUse]
     twins: bool
     probes: Mapping[str, ProbeUse]
     document: Document = field(repr=False, compare=False)
+
+    @property
+    def lists_sources(self) -> bool:
+        """``data`` is a list, so that concepts are ``source/concept``."""
+        return self.data[0].section != ("data",)
 
     def at(self, path: Key, what: str) -> Issue:
         """``what`` is wrong with the key at ``path`` (``("split", "folds")``), with its place."""
@@ -124,11 +130,11 @@ class Resolved:
         """What decides the results, as JSON values, to compare with another spec of the run in ``folder``.
 
         Paths are relative to ``folder`` however they were written, so a spec, the same spec with absolute paths, and
-        what ``dump(folder)`` wrote are equal. What changes how fast a run goes and not what comes out is left out:
-        ``threads``, ``store``, and each backbone's ``batch_size``.
+        what ``dump(folder)`` wrote are equal. What changes how fast a run goes, or whether it may, and not what comes
+        out is left out: ``threads``, ``store``, ``allow_circular``, and each backbone's ``batch_size``.
         """
         tree = self._tree(lambda path, key: _relative(path, folder))
-        for key in ("threads", "store"):
+        for key in ("threads", "store", "allow_circular"):
             tree.pop(key, None)
         for entry in tree["backbones"].values():
             entry.pop("batch_size", None)
@@ -148,7 +154,9 @@ class Resolved:
         tree: dict[str, Any] = {
             key: value for key, value in _plain(self.experiment, (), write).items() if value is not None
         }
-        tree["data"] = self._entry(self.data, {}, write)
+        sources = [self._entry(use, {}, write) for use in self.data]
+        named = [{"name": use.name} | source for use, source in zip(self.data, sources, strict=True)]
+        tree["data"] = named if self.lists_sources else sources[0]
         tree["backbones"] = {name: self._backbone(use, write) for name, use in self.backbones.items()}
         qualified = {use.section: use.plugin.qualified for use in self.controls.values()}
         tree["controls"] = [qualified.get(("controls", i), name) for i, name in enumerate(self.experiment.controls)]
@@ -255,8 +263,16 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], path: Key) -> Itera
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _changes(before, after, (*path, key))
+        elif _are_entries(before) and _are_entries(after) and len(before) == len(after):
+            for i, (one, other) in enumerate(zip(before, after, strict=True)):
+                yield from _changes(one, other, (*path, key, i))
         elif before != after or type(before) is not type(after):
             yield Change(dotted((*path, key)), before, after)
+
+
+def _are_entries(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    """A list of mappings, whose elements are compared key by key."""
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
 
 
 def _brief(value: Any) -> str:

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from probekit.plugins import Plugin, Plugins
 from probekit.spec.load import TWINS
-from probekit.spec.models import BackboneEntry, Entry, Experiment
+from probekit.spec.models import BackboneEntry, Entry, Experiment, SourceEntry
 
 
 def experiment_schema(plugins: Plugins) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def experiment_schema(plugins: Plugins) -> dict[str, Any]:
         ("probes", Entry, plugins.probes),
     ]
     models = list(dict.fromkeys(p.descriptor.parameters for _, _, offered in groups for p in offered))
-    wanted = [(model, "validation") for model in (Experiment, Entry, BackboneEntry, *models)]
+    wanted = [(model, "validation") for model in (Experiment, Entry, SourceEntry, BackboneEntry, *models)]
     references, merged = models_json_schema(wanted, by_alias=True)  # type: ignore[arg-type]
     definitions = merged["$defs"]
 
@@ -34,7 +34,12 @@ def experiment_schema(plugins: Plugins) -> dict[str, Any]:
         use = {"use": {"enum": [name for plugin in offered for name in _names(plugin, offered)]}}
         definitions[f"{key}-entry"] = {"allOf": [reference(entry), {"properties": use}, *cases]}
         one = {"$ref": f"#/$defs/{key}-entry"}
-        properties[key] = one if key == "data" else properties[key] | {"additionalProperties": one}
+        if key == "data":
+            definitions["data-source"] = {"allOf": [reference(SourceEntry), {"properties": use}, *cases]}
+            several = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/data-source"}}
+            properties[key] = {"anyOf": [one, several], "description": properties[key]["description"]}
+            continue
+        properties[key] = properties[key] | {"additionalProperties": one}
         properties[key].pop("patternProperties", None)
     controls = [name for p in plugins.backbones if p.descriptor.control for name in _names(p, plugins.backbones)]
     properties["controls"] = properties["controls"] | {"items": {"enum": [TWINS, *controls]}}

@@ -18,9 +18,9 @@ from probekit.spec.yaml import SpecString
 def test_a_spec_with_everything_resolved(load, tmp_path: Path) -> None:
     spec = load()
     assert spec.experiment.split.folds == 5
-    assert spec.data.plugin.qualified == "probekit-fakes/folders"
-    assert spec.data.parameters.root == tmp_path / "photos"
-    assert spec.data.parameters.concepts == {"pot": tmp_path / "masks/pot"}
+    assert spec.data[0].plugin.qualified == "probekit-fakes/folders"
+    assert spec.data[0].parameters.root == tmp_path / "photos"
+    assert spec.data[0].parameters.concepts == {"pot": tmp_path / "masks/pot"}
     assert list(spec.backbones) == ["a-net", "v1.0"]
     assert spec.backbones["a-net"].layers == ("one", "two")
     assert spec.backbones["a-net"].parameters.weights == tmp_path / "w.pth"
@@ -72,7 +72,7 @@ repeats: true
         "3:7  seed: expected a whole number, given the text '3': leave the quotes out",
         "4:13  data.use: no plugin named 'foldrs'; did you mean 'folders'? (probekit plugins lists them)",
         "5:36  labels.negative: must be less than positive (0.05), given 0.25",
-        "6:26  split.folds: unknown key; what can be set: scheme, validation, test",
+        "6:26  split.folds: unknown key; what can be set: scheme, validation, by, size",
         "7:1  samplng: unknown key; did you mean 'sampling'?",
         "9:31  backbones.one.layers[1]: 'x' stands twice",
         "9:42  backbones.one.dtype: expected 'float32', 'bfloat16' or 'float16', given the text 'bfloat17'",
@@ -126,6 +126,13 @@ repeats: true
         (("v1.0:", "a/b:"), "exp.yaml:11:3  backbones.a/b: expected a name of letters"),
         (("name: small", "name: ../up"), "exp.yaml:2:7  name: expected a name of letters"),
         (("name: small", "split: {scheme: k-fold}"), "exp.yaml:2:17  split.scheme: expected 'group-kfold' or"),
+        (("name: small", "split: {by: blocks, size: 512}"), "exp.yaml:2:1  split.buffer: is required by blocks"),
+        (("name: small", "split: {by: blocks, buffer: 0}"), "exp.yaml:2:1  split.size: is required by blocks"),
+        (("name: small", "split: {size: 512}"), "exp.yaml:2:15  split.size: is of blocks, and groups are not divided"),
+        (("name: small", "split: {scheme: holdout, buffer: 9}"), "2:34  split.buffer: is of blocks, and groups are"),
+        (("name: small", "split: {by: tiles}"), "exp.yaml:2:13  split.by: expected 'groups' or 'blocks', given the"),
+        (("name: small", "split: {by: blocks, size: 1.5, buffer: 0}"), "2:27  split.size: expected a whole number"),
+        (("name: small", "split: {by: blocks, size: 9, buffer: -1}"), "2:38  split.buffer: expected a number of at"),
         (("name: small", "split: {folds: 1}"), "exp.yaml:2:16  split.folds: expected a number of at least 2, given 1"),
         (("weights: w.pth", "scale: '1'"), "with.scale: expected a number, given the text '1': leave the quotes out"),
         (("weights: w.pth", "fast: 1"), "with.fast: expected true or false, given 1"),
@@ -272,5 +279,5 @@ def test_a_relative_spec_is_shown_as_it_was_named(tmp_path: Path, fakes, monkeyp
     Path("sub/a.yaml").write_text(spec_text)
     spec = load_experiment("sub/a.yaml", plugins=fakes)
     monkeypatch.chdir("/")
-    assert spec.data.parameters.root == tmp_path / "sub" / "photos"
+    assert spec.data[0].parameters.root == tmp_path / "sub" / "photos"
     assert isinstance(spec.document.data["data"]["with"]["root"], SpecString)

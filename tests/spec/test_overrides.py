@@ -19,8 +19,8 @@ def test_values_by_the_files_rules(load, spec_text: str, tmp_path: Path, monkeyp
     assert spec.experiment.sampling.per_class == 8000
     assert spec.experiment.split.test == 0.3
     assert spec.backbones["a-net"].layers == ("zero", "two", "three")
-    assert spec.data.parameters.root == tmp_path / "here" / "photos"
-    assert spec.data.parameters.concepts["pot"] == tmp_path / "masks" / "pot"
+    assert spec.data[0].parameters.root == tmp_path / "here" / "photos"
+    assert spec.data[0].parameters.concepts["pot"] == tmp_path / "masks" / "pot"
     assert spec.probes["l1"].parameters.lambda_ratio.min == 0.01
     assert (spec.experiment.limit, spec.experiment.name, spec.experiment.seed) == (None, "7", 2)
     assert spec.backbones["v1.0"].batch_size == 4

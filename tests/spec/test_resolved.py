@@ -24,7 +24,7 @@ def test_a_dump_runs_from_its_folder(load, fakes, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "small"
     spec = load()
     copy = again(spec, folder, fakes)
-    assert copy.data.parameters.root.resolve() == (tmp_path / "photos").resolve()
+    assert copy.data[0].parameters.root.resolve() == (tmp_path / "photos").resolve()
     assert copy.backbones["a-net"].parameters.weights.resolve() == (tmp_path / "w.pth").resolve()
     assert copy.store.resolve() == spec.store.resolve()
     assert copy.canonical(folder) == spec.canonical(folder)
@@ -61,8 +61,8 @@ def test_a_linked_run_folder_is_left_by_its_real_place(load, tmp_path: Path, fak
     (tmp_path / "runs").symlink_to(tmp_path / "deep" / "er")
     copy = again(load(), tmp_path / "runs", fakes)
     (tmp_path / "photos").mkdir()
-    assert copy.data.parameters.root.resolve() == (tmp_path / "photos").resolve()
-    assert (copy.folder / copy.data.parameters.root).exists()
+    assert copy.data[0].parameters.root.resolve() == (tmp_path / "photos").resolve()
+    assert (copy.folder / copy.data[0].parameters.root).exists()
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

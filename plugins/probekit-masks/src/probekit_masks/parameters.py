@@ -112,7 +112,7 @@ Categories = Annotated[
 
 
 class MadeBy(Parameters):
-    """Who made the masks: a probe of SAM on masks made by SAM is circular, and the core warns of it."""
+    """Who made the masks: a probe of SAM on masks made by SAM is circular, and the core refuses it."""
 
     made_by: Literal["people", "model", "renderer"] = "people"
     family: Name | None = None
