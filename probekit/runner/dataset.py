@@ -15,8 +15,9 @@ from probekit.api import POSITIVE, VOID, Grid, ImageRef, Issue, LabelSource, Pro
 from probekit.geometry.labels import CellLabels, label_cells
 from probekit.geometry.tiles import Tile, cut_tiles
 from probekit.runner.progress import Progress
+from probekit.sampling.blocks import block_of
 from probekit.sampling.limit import choose_images
-from probekit.spec.models import Experiment
+from probekit.spec.models import Experiment, Split
 
 _T = TypeVar("_T")
 
@@ -94,7 +95,7 @@ class Dataset:
     Attributes:
         source: opens images and masks.
         concepts: in the order of the tables.
-        groups: names, sorted.
+        groups: names, sorted: the label source's, or blocks of its images (see :func:`group_name`).
         outer: the outer group of each group, or none.
         cuts: sorted by image id, then by tile.
         labels: (concept, cut) -> labels of the cut's reference grid.
@@ -118,10 +119,14 @@ class Dataset:
         return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
 
     @cached_property
+    def cut_groups(self) -> NDArray[np.int32]:
+        """The group of every cut."""
+        return np.array([cut.group for cut in self.cuts], dtype=np.int32)
+
+    @cached_property
     def cell_groups(self) -> NDArray[np.int32]:
         """The group of every reference cell, flat."""
-        groups = np.array([cut.group for cut in self.cuts], dtype=np.int32)
-        return np.repeat(groups, np.diff(self.offsets))
+        return np.repeat(self.cut_groups, np.diff(self.offsets))
 
     def flat_labels(self, concept: int) -> NDArray[np.int8]:
         """The labels of a concept over all reference cells, flat."""
@@ -130,10 +135,13 @@ class Dataset:
     def cells_by_group(self, label: int) -> NDArray[np.int64]:
         """Reference cells with this label, (groups, concepts)."""
         counts = np.zeros((len(self.groups), len(self.concepts)), dtype=np.int64)
-        for concept, of_cuts in enumerate(self.labels):
-            for cut, labels in zip(self.cuts, of_cuts, strict=True):
-                counts[cut.group, concept] += int((labels.values == label).sum())
+        np.add.at(counts, self.cut_groups, self.cells_by_cut(label))
         return counts
+
+    def cells_by_cut(self, label: int) -> NDArray[np.int64]:
+        """Reference cells with this label, (cuts, concepts)."""
+        counts = [[int((labels.values == label).sum()) for labels in of_cuts] for of_cuts in self.labels]
+        return np.array(counts, dtype=np.int64).reshape(len(self.concepts), len(self.cuts)).T
 
     def count(self, concept: int) -> ConceptCount:
         """How much there is of a concept."""
@@ -160,6 +168,14 @@ def cuts_of(image: ImageRef, group: int, cell: int, tile: tuple[int, int] | None
     size, overlap = tile if tile else (max(image.height, image.width, cell), 0)
     tiles = cut_tiles(image.height, image.width, size, overlap, cell)
     return [Cut(image, group, window, window.reference(cell)[0]) for window in tiles]
+
+
+def group_name(cut: Cut, split: Split) -> str:
+    """The group of a cut: the label source's, or ``GROUP/IMAGE@ROW,COLUMN`` of its block where the split is by blocks
+    and the image is larger than one."""
+    image = cut.image
+    block = block_of(cut.tile.core, image.height, image.width, split.size) if split.size is not None else None
+    return image.group if block is None else f"{image.group}/{image.id}@{block[0]},{block[1]}"
 
 
 def build_dataset(source: LabelSource, experiment: Experiment, threads: int, progress: Progress) -> Dataset:
@@ -231,14 +247,19 @@ def build_dataset(source: LabelSource, experiment: Experiment, threads: int, pro
             [Issue("data", f"none of {len(images)} photographs can be decoded; the first: {faults[0]}")]
         )
 
-    groups = tuple(sorted({images[i].group for i in good}))
-    outer = {images[i].group: images[i].outer for i in good}
     cuts: list[Cut] = []
     labels: list[list[CellLabels]] = [[] for _ in concepts]
     for i in good:
-        cuts += cuts_of(images[i], groups.index(images[i].group), cell, tile)
+        cuts += cuts_of(images[i], 0, cell, tile)
         for concept, parts in enumerate(labelled[i]):
             labels[concept] += parts
+    names = [group_name(cut, experiment.split) for cut in cuts]
+    groups = tuple(sorted(set(names)))
+    if len({(name, cut.image.group) for cut, name in zip(cuts, names, strict=True)}) > len(groups):
+        raise ProbekitError([Issue("data", "a group has the name of another group's block: rename it")])
+    numbers = {name: i for i, name in enumerate(groups)}
+    cuts = [replace(cut, group=numbers[name]) for cut, name in zip(cuts, names, strict=True)]
+    outer = {name: cut.image.outer for cut, name in zip(cuts, names, strict=True)}
     return Dataset(
         source,
         concepts,

@@ -35,19 +35,29 @@ class TrainingRows:
     y: NDArray[np.int8]
     drawn: NDArray[np.bool_]
 
-    def training(self, concept: int, groups: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows were drawn for the concept from these groups, (n,)."""
+    def training(
+        self, concept: int, groups: NDArray[np.int64], left_out: NDArray[np.int64] | None = None
+    ) -> NDArray[np.bool_]:
+        """Which rows were drawn for the concept from these groups, (n,).
+
+        Args:
+            left_out: cuts that a fold leaves out of them.
+        """
         training: NDArray[np.bool_] = self.drawn[concept] & np.isin(self.group, groups)
+        if left_out is not None:
+            training &= ~np.isin(self.cut, left_out)
         return training
 
-    def weights(self, concept: int, groups: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Class-balanced weights, zero outside the rows drawn for the concept from these groups."""
-        return fold_weights(self.y[concept], self.training(concept, groups))
+    def weights(
+        self, concept: int, groups: NDArray[np.int64], left_out: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Class-balanced weights, zero outside :meth:`training`."""
+        return fold_weights(self.y[concept], self.training(concept, groups, left_out))
 
 
 @dataclass(frozen=True)
 class ValidationRows:
-    """All labelled native cells of the validation groups of one fold, for one concept."""
+    """All labelled native cells of one fold's validation, for one concept."""
 
     rows: Rows
     y: NDArray[np.int8]
@@ -94,7 +104,7 @@ def draw_training_rows(
     cell = union - starts[cut]
     y = np.stack([np.concatenate(of_cuts)[union] == POSITIVE for of_cuts in labels]).astype(np.int8)
     drawn = np.stack([np.isin(union, of) for of in drawn_cells])
-    groups = np.array([c.group for c in dataset.cuts], dtype=np.int32)[cut]
+    groups = dataset.cut_groups[cut]
     return TrainingRows(gather_rows(collection, [c.key for c in dataset.cuts], cut, cell), cut, groups, y, drawn)
 
 
@@ -107,7 +117,7 @@ def validation_rows(
         labels: of the concept, by cut.
     """
     keys, cells, y = [], [], []
-    for place in np.flatnonzero(np.isin([cut.group for cut in dataset.cuts], fold.validation)).tolist():
+    for place in fold.cuts("validation", dataset.cut_groups).tolist():
         kept = np.flatnonzero(labels[place] != VOID)
         if kept.size:
             keys.append(dataset.cuts[place].key)

@@ -9,8 +9,8 @@ groups allow it, and reported by :func:`missing_classes` where they do not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,35 @@ _EMPTY = 1e3
 """The cost of a part without a class: more than any imbalance."""
 
 
+Part = Literal["train", "validation", "test"]
+
+_PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Which groups a fold trains on, chooses on and is tested on: sorted indices, disjoint, together all groups."""
+    """Which groups a fold trains on, chooses on and is tested on: sorted indices, disjoint, together all groups.
+
+    Attributes:
+        left_out: of the run's cuts (images and tiles), those that are in no part though their group is in training or
+            in validation: sorted indices (see :func:`probekit.sampling.blocks.leave_out`).
+    """
 
     index: int
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    left_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def cuts(self, part: Part, groups: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The cuts of a part, sorted indices.
+
+        Args:
+            part: which.
+            groups: the group of every cut of the run.
+        """
+        of_groups = np.flatnonzero(np.isin(groups, getattr(self, part)))
+        return of_groups[~np.isin(of_groups, self.left_out)]
 
 
 def group_kfold(
@@ -92,6 +113,85 @@ def holdout(
     return (_fold(0, parts == 1, order, counts, validation, seed, repeat),)
 
 
+def has_both(
+    fold: Fold,
+    positives: NDArray[np.integer[Any]],
+    negatives: NDArray[np.integer[Any]],
+    *,
+    cuts: NDArray[np.integer[Any]] | None = None,
+) -> NDArray[np.bool_]:
+    """Of which concepts both classes are in every part of a fold, (n concepts,). Arguments as for
+    :func:`missing_classes`."""
+    both = np.ones(positives.shape[1], dtype=bool)
+    for part in _PARTS:
+        rows = getattr(fold, part) if cuts is None else fold.cuts(part, cuts)
+        both &= (positives[rows] > 0).any(axis=0) & (negatives[rows] > 0).any(axis=0)
+    return both
+
+
+@dataclass(frozen=True, eq=False)
+class OuterFolds:
+    """Folds that each test one outer group on a model of all others.
+
+    Attributes:
+        names: the outer group that each fold tests.
+        folds: in the order of ``names``, sorted.
+        scored: whether a concept can be scored in a fold: both classes are in each of its parts, (folds, concepts).
+        skipped: why an outer group has no fold, a sentence each.
+    """
+
+    names: tuple[str, ...]
+    folds: tuple[Fold, ...]
+    scored: NDArray[np.bool_]
+    skipped: tuple[str, ...]
+
+
+def leave_one_outer_out(
+    groups: Sequence[str],
+    outer: Sequence[str],
+    positives: NDArray[np.integer[Any]],
+    negatives: NDArray[np.integer[Any]],
+    *,
+    validation: float,
+    seed: int,
+    repeat: int = 0,
+) -> OuterFolds:
+    """A fold for each outer group: its groups are the test, of all others a share is inner validation.
+
+    An outer group that no concept can be scored on has no fold. Which groups are validation depends on the name of the
+    outer group that is left out, not on what other outer groups there are to leave out, nor on any order.
+
+    Args:
+        groups, outer: ids, all different, and the outer group of each.
+        positives, negatives, validation, seed, repeat: as for :func:`group_kfold`.
+
+    Raises:
+        ProbekitError: fewer than two outer groups.
+    """
+    order, counts = _canonical(groups, positives, negatives)
+    names = np.array([outer[i] for i in order])
+    values = sorted(set(outer))
+    if len(values) < 2:
+        raise ProbekitError(f"one outer group ({', '.join(values)}) cannot be left out: nothing would be left")
+    folds: list[Fold] = []
+    scored, tested, skipped = [], [], []
+    for value in values:
+        test, n_others = names == value, int((names != value).sum())
+        if n_others < 2:
+            skipped.append(f"{value} was not left out: all others are one group, too few to train and to choose")
+            continue
+        fold = _fold(len(folds), test, order, counts, validation, seed, repeat, f"outer {repeat} {value}")
+        both = has_both(fold, positives, negatives)
+        if not both.any():
+            skipped.append(f"{value} was not left out: no concept has both classes in it and in all others")
+            continue
+        folds.append(fold)
+        scored.append(both)
+        tested.append(value)
+    result = np.array(scored, dtype=bool).reshape(len(folds), positives.shape[1])
+    return OuterFolds(tuple(tested), tuple(folds), result, tuple(skipped))
+
+
 def missing_classes(
     folds: Sequence[Fold],
     positives: NDArray[np.integer[Any]],
@@ -100,35 +200,47 @@ def missing_classes(
     *,
     where: str,
     groups: str = "groups",
+    cuts: NDArray[np.integer[Any]] | None = None,
 ) -> list[Issue]:
     """One issue for each concept that lacks a class in some part of some fold; empty where all is well.
 
     Args:
         folds: of one split.
-        positives, negatives: (n groups, n concepts), in the order of the ids that the split was made of.
+        positives, negatives: (n groups, n concepts), in the order of the ids that the split was made of; with
+            ``cuts``, (n cuts, n concepts).
         concepts: names.
         where: what the user would open to mend it.
         groups: what the spec calls a group, plural.
+        cuts: the group of every cut of the run: needed to see what a fold leaves out.
     """
+    of_rows = np.arange(len(positives)) if cuts is None else cuts
+    rows = [
+        (fold, part, getattr(fold, part) if cuts is None else fold.cuts(part, cuts))
+        for fold in folds
+        for part in _PARTS
+    ]
     issues = []
     for column, concept in enumerate(concepts):
         for word, counts in (("positive", positives), ("negative", negatives)):
             holds = counts[:, column] > 0
-            lacking = [
-                (fold, part)
-                for fold in folds
-                for part in ("train", "validation", "test")
-                if not holds[getattr(fold, part)].any()
-            ]
+            lacking = [(fold, part) for fold, part, of in rows if not holds[of].any()]
             if lacking:
-                issues.append(Issue(where, _describe(lacking, len(folds), word, concept, int(holds.sum()), groups)))
+                holding = np.unique(of_rows[holds])
+                issues.append(Issue(where, _describe(lacking, len(folds), word, concept, holding, groups)))
     return issues
 
 
 def _describe(
-    lacking: Sequence[tuple[Fold, str]], n_folds: int, word: str, concept: str, holding: int, groups: str
+    lacking: Sequence[tuple[Fold, str]],
+    n_folds: int,
+    word: str,
+    concept: str,
+    holders: NDArray[np.integer[Any]],
+    groups: str,
 ) -> str:
     fold, part = lacking[0]
+    near = [(fold, part) for fold, part in lacking if np.isin(holders, getattr(fold, part)).any()]
+    holding = len(holders)
     part = {"train": "training"}.get(part, part)
     more = f" (and in {len(lacking) - 1} more parts)" if len(lacking) > 2 else ""
     more = " (and in another part)" if len(lacking) == 2 else more
@@ -136,6 +248,11 @@ def _describe(
     held = {0: f"no {groups} hold any", 1: f"1 of the {groups} holds all of them"}.get(
         holding, f"{holding} {groups} hold all of them"
     )
+    if len(near) == len(lacking):
+        return (
+            f"{which} has no {word} '{concept}' in {part}{more} that does not lie too near to another part, or in an "
+            "image whose group another part holds: a smaller split.buffer, larger blocks, or fewer folds"
+        )
     # The largest test part holds ceil(holding / folds) of them; two must remain, to train and to choose.
     fewer = [k for k in range(2, n_folds) if k <= holding and holding - -(-holding // k) >= 2]
     if fewer:
@@ -163,10 +280,11 @@ def _fold(
     validation: float,
     seed: int,
     repeat: int,
+    purpose: str | None = None,
 ) -> Fold:
     """Sets inner validation aside and translates sorted places to the caller's indices."""
     rest = np.flatnonzero(~test)
-    inner = _partition(counts[rest], [1 - validation, validation], seed, f"validation {repeat} {index}")
+    inner = _partition(counts[rest], [1 - validation, validation], seed, purpose or f"validation {repeat} {index}")
     return Fold(
         index, np.sort(order[rest[inner == 0]]), np.sort(order[rest[inner == 1]]), np.sort(order[np.flatnonzero(test)])
     )

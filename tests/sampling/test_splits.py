@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probekit.api import ProbekitError
-from probekit.sampling import Fold, group_kfold, holdout, missing_classes
+from probekit.sampling import Fold, group_kfold, holdout, leave_one_outer_out, missing_classes
 
 
 @st.composite
@@ -166,3 +166,79 @@ def test_too_few_groups():
         group_kfold(list("abcd"), counts, counts, folds=5, validation=0.2, seed=0)
     with pytest.raises(ProbekitError, match="at least 3 groups"):
         holdout(["a", "b"], counts[:2], counts[:2], test=0.5, validation=0.5, seed=0)
+
+
+def test_what_a_fold_leaves_out_is_missed():
+    """Groups 0, 1 and 2 of two cuts each: the positive of the training group lies in a cut that is left out."""
+    positives = np.array([[0], [5], [5], [0], [5], [0]])
+    negatives = np.full_like(positives, 9)
+    cuts = np.array([0, 0, 1, 1, 2, 2])
+    fold = Fold(0, np.array([0]), np.array([1]), np.array([2]))
+    assert missing_classes([fold], positives, negatives, ["a"], where="a.yaml", cuts=cuts) == []
+    without = Fold(0, fold.train, fold.validation, fold.test, np.array([1]))
+    (issue,) = missing_classes([without], positives, negatives, ["a"], where="a.yaml", cuts=cuts)
+    assert issue.what.startswith("the split has no positive 'a' in training that does not lie too near")
+    assert "a smaller split.buffer" in issue.what
+    fewer = positives * [[1], [0], [1], [1], [1], [1]]
+    (issue,) = missing_classes([fold], fewer, negatives, ["a"], where="a.yaml", cuts=cuts)
+    assert "2 groups hold all of them" in issue.what
+    assert "buffer" not in issue.what
+
+
+@settings(deadline=None, max_examples=40)
+@given(group_counts(), st.integers(2, 6), st.integers(0, 2**32 - 1))
+def test_each_outer_group_is_tested_by_what_the_others_taught(data, n_outer, seed):
+    groups, positives, negatives = data
+    rng = np.random.default_rng(seed)
+    outer = [f"road {i}" for i in rng.integers(0, n_outer, len(groups))]
+    outer[0], outer[1] = "road 0", "road 1"
+    found = leave_one_outer_out(groups, outer, positives, negatives, validation=0.2, seed=1)
+    assert found.scored.shape == (len(found.folds), positives.shape[1])
+    assert [fold.index for fold in found.folds] == list(range(len(found.names)))
+    assert len(found.names) + len(found.skipped) == len(set(outer))
+    for name, fold, scored in zip(found.names, found.folds, found.scored, strict=True):
+        assert sorted(np.concatenate(parts(fold))) == list(range(len(groups)))
+        assert fold.test.tolist() == [i for i, of in enumerate(outer) if of == name]
+        assert scored.any()
+        for concept in np.flatnonzero(scored):
+            for part in parts(fold):
+                assert positives[part, concept].sum() > 0
+                assert negatives[part, concept].sum() > 0
+    for name in set(outer) - set(found.names):
+        assert any(sentence.startswith(f"{name} was not left out: ") for sentence in found.skipped)
+    order = rng.permutation(len(groups))
+    shuffled = [groups[i] for i in order], [outer[i] for i in order], positives[order], negatives[order]
+    again = leave_one_outer_out(*shuffled, validation=0.2, seed=1)
+    assert again.names == found.names
+    for one, other in zip(found.folds, again.folds, strict=True):
+        for a, b in zip(parts(one), parts(other), strict=True):
+            assert set(a) == set(order[b])
+
+
+def test_an_outer_group_without_a_positive_is_not_left_out():
+    positives = np.array([[3, 1], [2, 0], [4, 0], [1, 0], [0, 0], [0, 0], [5, 0], [1, 2]])
+    outer = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    negatives = np.full_like(positives, 9)
+    found = leave_one_outer_out(list("stuvwxyz"), outer, positives, negatives, validation=0.3, seed=0)
+    assert found.names == ("a", "b", "d")
+    # The second concept is in one group of `a` and one of `d`: where one is the test, the other cannot be two parts.
+    assert found.scored.tolist() == [[True, False], [True, False], [True, False]]
+    assert found.skipped == ("c was not left out: no concept has both classes in it and in all others",)
+    with pytest.raises(ProbekitError, match="one outer group"):
+        leave_one_outer_out(["x", "y"], ["a", "a"], positives[:2], negatives[:2], validation=0.3, seed=0)
+    few = leave_one_outer_out(["x", "y", "z"], ["a", "a", "b"], positives[:3], negatives[:3], validation=0.3, seed=0)
+    assert few.names == ("b",)
+    assert few.skipped == ("a was not left out: all others are one group, too few to train and to choose",)
+
+
+def test_an_outer_groups_fold_is_the_same_whoever_else_there_is_to_leave_out():
+    groups, positives, negatives = rare(0, (30,), 40)
+    outer = ["a"] * 10 + ["b"] * 15 + ["c"] * 15
+    merged = ["a"] * 10 + ["b"] * 30
+    one = leave_one_outer_out(groups, outer, positives, negatives, validation=0.2, seed=0)
+    other = leave_one_outer_out(groups, merged, positives, negatives, validation=0.2, seed=0)
+    for a, b in zip(parts(one.folds[0]), parts(other.folds[0]), strict=True):
+        assert a.tolist() == b.tolist()
+    repeated = leave_one_outer_out(groups, outer, positives, negatives, validation=0.2, seed=0, repeat=1)
+    assert repeated.folds[0].test.tolist() == one.folds[0].test.tolist()
+    assert repeated.folds[0].validation.tolist() != one.folds[0].validation.tolist()
