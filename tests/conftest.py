@@ -20,7 +20,9 @@ _SPEC = {
     "data": "{use: odd, with: {groups: 6, images: 2, height: 64, width: 80}}",
     "split": "{scheme: group-kfold, folds: 3, validation: 0.4}",
     "sampling": "{per_class: 200}",
-    "evaluation": "{grid: 8}",
+    "evaluation": "{grid: 8, description_length: false}",
+    "nulls": "{random_channels: 0, permuted_labels: false, control_task: false}",
+    "stability": "{pairs: 0}",
     "backbones": "{planted: {use: planted}, tiny: {use: tiny, layers: [stem, body]}}",
     "controls": "[twins, pixels]",
     "probes": "{l1: {use: l1-path, with: {lambda_ratio: {points: 5, min: 0.01}}}, "
@@ -86,6 +88,25 @@ def finished(
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(fakes_folder)
         yield run(write_spec(folder), out=folder / "run")
+
+
+@pytest.fixture(scope="session")
+def surveyed(
+    fakes_folder: Path, write_spec: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
+    """A run with groups enough for intervals and tests, in two repeats: not to be changed."""
+    from probekit.runner.execute import run
+
+    folder = tmp_path_factory.mktemp("surveyed")
+    data = "{use: odd, with: {groups: 16, images: 1, height: 64, width: 80}}"
+    backbones = "{planted: {use: planted}, tiny: {use: tiny, layers: [stem]}}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(fakes_folder)
+        everything = {"nulls": "{random_channels: 4}", "stability": "{pairs: 10}", "evaluation": "{grid: 8}"}
+        yield run(
+            write_spec(folder, data=data, backbones=backbones, repeats="2", controls="[twins]", **everything),
+            out=folder / "run",
+        )
 
 
 @pytest.fixture

@@ -32,9 +32,8 @@ def check(run: Run, models: set[str], controls: set[str]) -> None:
     assert set(points["backbone"]) == models | controls
     assert set(points["probe"]) == {"l1", "topk", "mlp"}
     assert run.results["value"].notna().any()
-    assert len(run.k_at_tau) == 3 * len(run.info["concepts"]) * sum(
-        len(about["layers"]) for about in backbones.values()
-    )
+    refits = run.k_tau[run.k_tau["probe"] == "topk"]
+    assert len(refits) == 3 * len(run.info["concepts"]) * sum(len(about["layers"]) for about in backbones.values())
 
 
 def test_quickstart(tmp_path: Path) -> None:

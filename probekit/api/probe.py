@@ -128,6 +128,8 @@ class Problem:
             probe returns one fit for each label, in their order, at the medians of their ``choices``, with the rung of
             the first of them, and the label in ``details["label"]``.
         warm_start: a path of a neighbouring problem, if there is one.
+        rungs: the only rungs that are wanted, the same in all problems of a call; a family may return more. Asked for by
+            the null conditions, with an upstream path that holds a ranking and nothing else.
     """
 
     y: NDArray[np.int8]
@@ -138,6 +140,7 @@ class Problem:
     validation: Validation | None = None
     finals: Mapping[str, Sequence[Fit]] | None = None
     warm_start: Path | None = None
+    rungs: Sequence[int | Literal["full"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,13 @@ class ProbePlan:
         rungs: how many points.
         dropped: parameters that this width makes meaningless, (path below ``with``, what was dropped). Dropped at every
             layer of a run, they are errors.
+        listed: the numbers of channels that the user asks for, each a rung of its own: where random channels are tried.
     """
 
     fits: int
     rungs: int
     dropped: tuple[tuple[tuple[str | int, ...], str], ...] = ()
+    listed: tuple[int, ...] = ()
 
 
 class Probe(Protocol):

@@ -128,6 +128,22 @@ def histogram_average_precision(
     return score
 
 
+def histogram_roc_auc(positives: NDArray[np.number[Any]], negatives: NDArray[np.number[Any]]) -> NDArray[np.float64]:
+    """ROC AUC from histograms, for many resamples of groups at once; cells of one bin count as tied.
+
+    Args:
+        positives, negatives: cells by bin, bins ascending, (..., bins).
+
+    Returns:
+        (...,); NaN where a class is absent.
+    """
+    p, n = np.asarray(positives, dtype=np.float64), np.asarray(negatives, dtype=np.float64)
+    below = np.cumsum(n, axis=-1) - n / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area: NDArray[np.float64] = (p * below).sum(axis=-1) / (p.sum(axis=-1) * n.sum(axis=-1))
+    return area
+
+
 def group_confusion(
     predicted: NDArray[np.bool_], y: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]], n_groups: int
 ) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,14 +13,48 @@ _SHOWN_CHANNELS = 6
 
 
 @dataclass(frozen=True)
+class KTau:
+    """How few channels suffice for a share of the full score.
+
+    Attributes:
+        k: the estimate; none where undefined.
+        lo, hi: ends of its confidence set; none where there is none.
+        open_below, open_above: whether the set goes on below the curve's first width, or to all channels.
+    """
+
+    k: int | None
+    lo: int | None
+    hi: int | None
+    open_below: bool
+    open_above: bool
+
+
+@dataclass(frozen=True)
+class Null:
+    """A model against one null; ``above`` is none where it could not be tested."""
+
+    name: str
+    rung: str
+    score: float | None
+    value: float | None
+    p: float | None
+    above: bool | None
+    decides: bool
+
+
+@dataclass(frozen=True)
 class Model:
     """One line of the comparison: a layer of a backbone, for one concept.
 
     Attributes:
-        score: test AP of the full probe (of the first probe's chosen point where the run has no full probe).
+        score, lo, hi: test AP of the full probe (of the first probe's chosen point where the run has no full probe).
+        rank: among the models that are above their nulls; those that cannot be told apart share one.
         f1, balanced_f1: of the same point, at natural prevalence, and as it would be at 50/50.
-        k: share -> the fewest channels; none where undefined, with the reason in ``reasons``.
-        beats_pixels: whether the full probe's AP is above that of image statistics; none where that was not run.
+        k: share -> how few channels suffice.
+        reasons: why k is undefined, where it is.
+        verdict: ``above``, ``not above``, ``not tested``; none for controls.
+        not_above: the nulls that the model is not above.
+        nulls: all that were run.
         chosen: probe -> test AP of what validation chose on its path, and the channels that uses (median over folds).
     """
 
@@ -28,43 +63,64 @@ class Model:
     channels: int
     control: bool
     score: float | None
+    lo: float | None
+    hi: float | None
+    rank: int | None
     f1: float | None
     balanced_f1: float | None
-    k: dict[float, int | None]
+    k: dict[float, KTau]
     reasons: tuple[str, ...]
-    beats_pixels: bool | None
+    verdict: str | None
+    not_above: tuple[str, ...]
+    nulls: tuple[Null, ...]
     chosen: dict[str, tuple[float | None, int]]
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Two models that may be ranked: their scores' difference, and whether their k differ."""
+
+    one: str
+    other: str
+    value: float
+    lo: float | None
+    hi: float | None
+    p: float | None
+    smallest: float | None
+    established: bool | None
+    k_differs: bool | None
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """All lines of one concept, models by score, then controls by score."""
+    """All lines of one concept, models by score, then controls by score.
+
+    Attributes:
+        groups, positive_groups: that were scored, and of these with a positive.
+        reason: why there are no intervals; none where there are.
+    """
 
     concept: str
     probe: str
     models: tuple[Model, ...]
     controls: tuple[Model, ...]
+    differences: tuple[Difference, ...]
+    groups: int
+    positive_groups: int
+    reason: str | None
 
 
 def compare_models(run: Run) -> list[Comparison]:
     """The comparison of a run, a table a concept, in the concepts' order."""
-    info = run.info
-    probe = info["reported_probe"]
-    repeats = info["repeats"]
+    probe = run.info["reported_probe"]
     points = run.points
-    mean = points[points["repeat"].isna()] if repeats > 1 else points
-    rung = "full" if (mean.loc[mean["probe"] == probe, "rung"] == "full").any() else "chosen"
-    results = run.results
-    of_test = results[results["split"] == "test"]
+    points = points[points["repeat"].isna()] if run.info["repeats"] > 1 else points
+    of_test = run.results[run.results["split"] == "test"]
     scores = of_test.set_index(["point_id", "sampling", "metric"])["value"]
-    ks = run.k_at_tau
-    ks = ks[ks["repeat"].isna()] if repeats > 1 else ks
     tables = []
-    for concept in info["concepts"]:
-        of = mean[(mean["concept"] == concept) & (mean["probe"] == probe) & (mean["rung"] == rung)]
-        lines = [_model(row, mean, scores, ks, info) for row in of.to_dict("records")]
-        pixels = next((line.score for line in lines if line.backbone == "pixels"), None)
-        lines = [_against(line, pixels) for line in lines]
+    for concept in run.info["concepts"]:
+        rows = run.models[run.models["concept"] == concept].to_dict("records")
+        lines = [_model(row, points, scores, run) for row in rows]
         lines.sort(key=lambda line: (-(line.score if line.score is not None else -1.0), line.backbone, line.layer))
         tables.append(
             Comparison(
@@ -72,40 +128,46 @@ def compare_models(run: Run) -> list[Comparison]:
                 probe,
                 tuple(line for line in lines if not line.control),
                 tuple(line for line in lines if line.control),
+                tuple(_difference(row) for row in _of(run.differences, concept=concept).to_dict("records")),
+                int(rows[0]["groups"]),
+                int(rows[0]["positive_groups"]),
+                next((str(row["reason"]) for row in rows if not pd.isna(row["reason"])), None),
             )
         )
     return tables
 
 
-def _model(
-    row: dict[str, object], points: pd.DataFrame, scores: pd.Series, ks: pd.DataFrame, info: dict[str, object]
-) -> Model:
-    backbone, layer = str(row["backbone"]), str(row["layer"])
-    own = ks[
-        (ks["backbone"] == backbone)
-        & (ks["layer"] == layer)
-        & (ks["concept"] == row["concept"])
-        & (ks["probe"] == row["probe"])
-    ]
-    described = info["backbones"][backbone]  # type: ignore[index]
-    point = row["point_id"]
-    beside = points[
-        (points["backbone"] == backbone)
-        & (points["layer"] == layer)
-        & (points["concept"] == row["concept"])
-        & (points["rung"] == "chosen")
-    ]
+def _of(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    kept = pd.Series(True, index=frame.index)
+    for column, value in values.items():
+        kept &= frame[column] == value
+    return frame[kept]
+
+
+def _model(row: dict[Any, Any], points: pd.DataFrame, scores: pd.Series, run: Run) -> Model:
+    line = {column: str(row[column]) for column in ("backbone", "layer", "concept")}
+    curve = _of(run.k_tau, **line, probe=row["probe"])
+    own = _of(points, **line)
+    reported = _of(own, probe=row["probe"])
+    rung = "full" if (reported["rung"] == "full").any() else "chosen"
+    point = _of(reported, rung=rung)["point_id"].iloc[0]
+    beside = _of(own, rung="chosen")
     return Model(
-        backbone,
-        layer,
-        int(described["layers"][layer]["channels"]),
-        bool(described["control"]),
-        _score(scores, point),
+        line["backbone"],
+        line["layer"],
+        int(row["channels"]),
+        bool(row["control"]),
+        _float(row["score"]),
+        _float(row["lo"]),
+        _float(row["hi"]),
+        _int(row["rank"]),
         _score(scores, point, metric="f1"),
         _score(scores, point, "balanced", "f1"),
-        {float(tau): None if pd.isna(k) else int(k) for tau, k in zip(own["tau"], own["k"], strict=True)},
-        tuple(dict.fromkeys(str(reason) for reason in own["reason"] if not pd.isna(reason))),
-        None,
+        {float(at["tau"]): _k_tau(at) for at in curve.to_dict("records")},
+        tuple(dict.fromkeys(str(reason) for reason in curve["reason"] if not pd.isna(reason))),
+        None if pd.isna(row["nulls"]) else str(row["nulls"]),
+        () if row["not_above"] is None else tuple(map(str, row["not_above"])),
+        tuple(_null(null) for null in _of(run.nulls, **line).to_dict("records")),
         {
             probe: (_score(scores, chosen), round(size))
             for probe, chosen, size in zip(beside["probe"], beside["point_id"], beside["n_channels"], strict=True)
@@ -113,17 +175,52 @@ def _model(
     )
 
 
+def _k_tau(row: dict[Any, Any]) -> KTau:
+    return KTau(_int(row["k"]), _int(row["lo"]), _int(row["hi"]), row["open_below"] is True, row["open_above"] is True)
+
+
+def _null(row: dict[Any, Any]) -> Null:
+    above = None if row["above"] is None or pd.isna(row["above"]) else bool(row["above"])
+    return Null(
+        str(row["null"]),
+        str(row["rung"]),
+        _float(row["score"]),
+        _float(row["value"]),
+        _float(row["p"]),
+        above,
+        bool(row["decides"]),
+    )
+
+
+def _difference(row: dict[Any, Any]) -> Difference:
+    def known(value: Any) -> bool | None:
+        return None if value is None or pd.isna(value) else bool(value)
+
+    return Difference(
+        f"{row['backbone_a']} {row['layer_a']}",
+        f"{row['backbone_b']} {row['layer_b']}",
+        float(row["difference"]),
+        _float(row["lo"]),
+        _float(row["hi"]),
+        _float(row["p_holm"]),
+        _float(row["smallest_difference"]),
+        known(row["established"]),
+        known(row["k_differs"]),
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
+
+
+def _int(value: Any) -> int | None:
+    return None if value is None or pd.isna(value) else int(value)
+
+
 def _score(
     scores: pd.Series, point: object, sampling: str = "natural", metric: str = "average_precision"
 ) -> float | None:
-    score = scores.get((point, sampling, metric))
-    return None if score is None or pd.isna(score) else float(score)
-
-
-def _against(model: Model, pixels: float | None) -> Model:
-    if pixels is None or model.score is None or model.backbone == "pixels":
-        return model
-    return replace(model, beats_pixels=model.score > pixels)
+    return _float(scores.get((point, sampling, metric)))
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from probekit.report.comparison import Comparison, Model, Ranked, compare_models, ranked_channels
+from probekit.evaluate.intervals import WIDE
+from probekit.report.comparison import Comparison, Difference, KTau, Model, Ranked, compare_models, ranked_channels
 from probekit.runner.folder import display
 from probekit.runner.run import Run
 
 _WARNINGS = 8
+_SHOWN_SET = 0.95
+"""The share of the full score whose k is shown with its set."""
 
 
 def print_run(run: Run, console: Console) -> None:
@@ -24,7 +28,7 @@ def print_run(run: Run, console: Console) -> None:
         _say(console, _title(run, comparison), "bold")
         for line, style in _table(comparison):
             _say(console, line, style)
-        for line in _remarks(comparison):
+        for line in _remarks(run, comparison):
             _say(console, line)
         for model in comparison.models:
             ranked = ranked_channels(run, comparison.concept, model.backbone, model.layer)
@@ -58,9 +62,11 @@ def print_json(run: Run) -> None:
                     "layer": model.layer,
                     "channels": model.channels,
                     "control": model.control,
-                    "average_precision": model.score,
-                    "above_pixels": model.beats_pixels,
-                    "k": {f"{share:g}": k for share, k in model.k.items()},
+                    "rank": model.rank,
+                    "average_precision": {"value": model.score, "lo": model.lo, "hi": model.hi},
+                    "nulls": model.verdict,
+                    "not_above": list(model.not_above),
+                    "k": {f"{share:g}": asdict(k) for share, k in model.k.items()},
                     "undefined_because": list(model.reasons),
                     "ranked": None
                     if ranked is None
@@ -72,7 +78,10 @@ def print_json(run: Run) -> None:
                     ],
                 }
             )
-        concepts.append({"concept": comparison.concept, "probe": comparison.probe, "models": lines})
+        differences = [asdict(difference) for difference in comparison.differences]
+        concepts.append(
+            {"concept": comparison.concept, "probe": comparison.probe, "models": lines, "differences": differences}
+        )
     json.dump({"name": run.info["name"], "concepts": concepts, "warnings": run.info["warnings"]}, sys.stdout, indent=2)
     print()
 
@@ -95,35 +104,65 @@ def _title(run: Run, comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> list[tuple[str, str]]:
-    """Lines and their styles: models by score, controls apart."""
+    """Lines and their styles: models by rank, controls apart."""
     lines = [*comparison.models, *comparison.controls]
     taus = sorted({tau for line in lines for tau in line.k})
     probes = [probe for probe in dict.fromkeys(p for line in lines for p in line.chosen) if probe != comparison.probe]
-    width = max([len(_name(line)) for line in lines] + [12])
-    head = f"  {'':<{width}}  channels    AP" + "".join(f"  k@{100 * tau:.0f}" for tau in taus)
-    head += "".join(f"  {probe:>10}" for probe in probes)
-    pixels = any(line.beats_pixels is not None for line in lines)
-    rows = [(head + ("   image statistics" if pixels else ""), "dim")]
-    rows += [("  " + _cells(line, width, taus, probes), "") for line in comparison.models]
+    cells = [_cells(line, taus, probes) for line in lines]
+    sure = comparison.reason is None
+    head = ["", "", "channels", "AP [95 %]" if sure else "AP"]
+    head += [f"k@{100 * tau:.0f} [set]" if tau == _SHOWN_SET and sure else f"k@{100 * tau:.0f}" for tau in taus]
+    head += [*probes, "nulls" if any(line.verdict for line in lines) else ""]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    rows = [(_joined(head, widths), "dim")]
+    count = len(comparison.models)
+    rows += [(_joined(row, widths), "") for row in cells[:count]]
     if comparison.controls:
-        rows.append(("  controls", "dim"))
-        rows += [("  " + _cells(line, width, taus, probes), "dim") for line in comparison.controls]
+        rows.append(("    controls", "dim"))
+        rows += [(_joined(row, widths), "dim") for row in cells[count:]]
     return rows
+
+
+def _joined(row: list[str], widths: list[int]) -> str:
+    """A line of the table: the rank and numbers to the right, names and the verdict to the left."""
+    places = [
+        text.ljust(width) if i in (1, len(row) - 1) else text.rjust(width)
+        for i, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return (" " + places[0] + "  " + "  ".join(places[1:])).rstrip()
+
+
+def _cells(line: Model, taus: list[float], probes: list[str]) -> list[str]:
+    rank = "" if line.rank is None else str(line.rank)
+    ks = [_k(line.k.get(tau), shown=tau == _SHOWN_SET) for tau in taus]
+    others = [_beside(line, probe) for probe in probes]
+    return [rank, _name(line), str(line.channels), _score(line), *ks, *others, line.verdict or ""]
 
 
 def _name(line: Model) -> str:
     return line.backbone if line.control and line.layer in ("cells", "map") else f"{line.backbone} {line.layer}"
 
 
-def _cells(line: Model, width: int, taus: list[float], probes: list[str]) -> str:
-    ks = "".join(f"{'-' if line.k.get(tau) is None else line.k[tau]:>6}" for tau in taus)
-    others = "".join(f"  {_beside(line, probe):>10}" for probe in probes)
-    note = {None: "", True: "   above", False: "   not above"}[line.beats_pixels]
-    return f"{_name(line):<{width}}  {line.channels:>8}  {_digits(line.score):>4}{ks}{others}{note}".rstrip()
+def _score(line: Model) -> str:
+    interval = "" if line.lo is None else f" [{_digits(line.lo)}, {_digits(line.hi)}]"
+    return f"{_digits(line.score)}{interval}"
+
+
+def _k(at: KTau | None, shown: bool) -> str:
+    """k, and its set where ``shown``: open ends say so."""
+    if at is None or at.k is None:
+        return "-"
+    if not shown or at.lo is None:
+        return str(at.k)
+    low = f"<{at.lo}" if at.open_below else str(at.lo)
+    return f"{at.k} [{low}, {'all' if at.open_above else at.hi}]"
 
 
 def _digits(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}".removeprefix("0")[:4]
+    if score is None:
+        return "-"
+    text = f"{score:.3f}"
+    return text.removeprefix("0") if score >= 0 else f"-{text[1:].removeprefix('0')}"
 
 
 def _signed(weight: float) -> str:
@@ -134,25 +173,66 @@ def _signed(weight: float) -> str:
 def _beside(line: Model, probe: str) -> str:
     """Another probe's chosen point: its AP, and how many channels it uses where that is not all."""
     score, size = line.chosen.get(probe, (None, 0))
-    return f"{_digits(score)} ({size})" if 0 < size < line.channels else f"{_digits(score)}      "
+    return f"{_digits(score)} ({size})" if 0 < size < line.channels else _digits(score)
 
 
-def _remarks(comparison: Comparison) -> list[str]:
-    """What the table cannot say: the recipe's balanced figures beside the natural ones, and what is undefined."""
-    lines = [
+def _remarks(run: Run, comparison: Comparison) -> list[str]:
+    """What the table cannot say: for whom it speaks, what is not established, and the recipe's balanced figures."""
+    unit = "blocks of these images" if run.info["spec"]["split"].get("by") == "blocks" else "groups like these"
+    about = f"{comparison.groups} groups, {comparison.positive_groups} of them with a positive"
+    if comparison.reason is not None:
+        lines = [f"  No intervals: {comparison.reason}."]
+    else:
+        wide = f"; with fewer than {WIDE} groups they are wide" if comparison.groups < WIDE else ""
+        lines = [f"  Intervals speak for new {unit} ({about}){wide}."]
+    lines += [f"  {_told(difference)}" for difference in comparison.differences]
+    for line in comparison.models:
+        if line.verdict == "not above":
+            beaten = ", ".join(
+                f"{null.name} ({_digits(null.value)})" for null in line.nulls if null.decides and null.above is False
+            )
+            lines.append(
+                f"  {_name(line)} is not above {beaten}: no rank, and how few channels suffice is not defined."
+            )
+    lines += [f"  {text}" for line in comparison.models for text in _chance(line)]
+    lines += [
         f"  {_name(line)}: F1 {_digits(line.f1)}; balanced to 50/50, as published recipes report it, "
         f"{_digits(line.balanced_f1)}"
         for line in comparison.models
     ]
-    return lines + _undefined(comparison)
+    return lines
 
 
-def _undefined(comparison: Comparison) -> list[str]:
-    beaten = [line for line in comparison.models if line.beats_pixels is False]
-    return [
-        f"  {_name(line)} does not beat image statistics: how few of its channels suffice is not defined."
-        for line in beaten
+def _told(difference: Difference) -> str:
+    """A difference of two models in a sentence."""
+    interval = "" if difference.lo is None else f" [{_digits(difference.lo)}, {_digits(difference.hi)}]"
+    between = f"{difference.one} over {difference.other}: {_digits(difference.value)}{interval}"
+    if difference.established is None:
+        return f"{between}, not tested."
+    p = f"p = {_digits(difference.p)}" if difference.p is not None and difference.p >= 0.001 else "p < .001"
+    word = "established" if difference.established else "not established"
+    power = "" if difference.established else f"; so many groups would show {_digits(difference.smallest)}"
+    k = {
+        True: " They need different numbers of channels.",
+        False: " That they need different numbers of channels is not.",
+    }
+    return f"{between}, {word} ({p}{power})." + (k[difference.k_differs] if difference.k_differs is not None else "")
+
+
+def _chance(line: Model) -> list[str]:
+    """What random channels and the control task score."""
+    texts = []
+    drawn = [null for null in line.nulls if null.name == "random-channels"]
+    if drawn:
+        shown = ", ".join(f"{null.rung}: {_digits(null.value)} for {_digits(null.score)}" for null in drawn)
+        texts.append(f"{_name(line)}, random channels for the ranked ones: {shown}")
+    texts += [
+        f"{_name(line)}: selectivity {_digits(null.score - null.value)} "
+        f"(the control task, random labels of colours, is read at {_digits(null.value)})"
+        for null in line.nulls
+        if null.name == "control-task" and null.value is not None and null.score is not None
     ]
+    return texts
 
 
 def _channels(ranked: Ranked, folds: int) -> list[str]:

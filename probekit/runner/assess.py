@@ -15,6 +15,7 @@ from probekit.evaluate.groups import ScoreHistograms, group_confusion, group_los
 from probekit.evaluate.pooling import MarginScale
 from probekit.evaluate.scores import Score, score_all
 from probekit.runner.job import JobInput, JobOutput, KeptFit
+from probekit.runner.replicates import without_each_group
 from probekit.runner.scoring import score_maps
 
 Rung = int | Literal["chosen", "full"]
@@ -47,6 +48,7 @@ class Assessed:
         losses: (groups, 2), log-loss summed over negatives and over positives, of the margins as trained.
         histograms: of the pooled margins by group, for the points that tables report: the refit curve, ``chosen``,
             ``full``; none for the rungs of other paths.
+        deleted: metric -> the score without each group, (groups,).
     """
 
     point: Point
@@ -54,6 +56,7 @@ class Assessed:
     confusion: NDArray[np.int64]
     losses: NDArray[np.float64]
     histograms: ScoreHistograms | None
+    deleted: Mapping[str, NDArray[np.float64]]
 
     @property
     def average_precision(self) -> float:
@@ -123,12 +126,17 @@ def assess(job: JobInput, points: Sequence[Point]) -> Iterator[Assessed]:
             group, n_groups = job.cells.group[kept], len(job.dataset.groups)
             margins, called = pooled.margins[place, kept], pooled.called[place, kept]
             reported = isinstance(point.rung, str) or "k" in next(iter(point.kept.values())).fit.choices
+            histograms, confusion = (
+                score_histograms(margins, y, group, n_groups),
+                group_confusion(called, y, group, n_groups),
+            )
             yield Assessed(
                 point,
                 score_all(margins, called, y),
-                group_confusion(called, y, group, n_groups),
+                confusion,
                 group_losses(pooled.raw[place, kept], y, group, n_groups),
-                score_histograms(margins, y, group, n_groups) if reported else None,
+                histograms if reported else None,
+                without_each_group(histograms, confusion),
             )
 
 

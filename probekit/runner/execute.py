@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from probekit.api import Issue, ProbekitError
 from probekit.features.store import Collection, Store
+from probekit.runner.analyses import Analyses, Wanted, analyse
 from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
-from probekit.runner.dataset import build_dataset
+from probekit.runner.clock import Clock
+from probekit.runner.conditions import CONTROL_TASK, PERMUTED_LABELS, control_task, permuted_labels
+from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.environment import environment
 from probekit.runner.extraction import extract_network
 from probekit.runner.folder import begin, display, held, read_state, write_atomically
 from probekit.runner.hardware import limited_threads
-from probekit.runner.job import JobInput, fit_job
+from probekit.runner.job import JobInput, fit_job, open_job
 from probekit.runner.predict import forecast, require_room
 from probekit.runner.prepare import Prepared, build_folds, data_digest, prepare, weights_files
 from probekit.runner.progress import Progress, Silent
 from probekit.runner.record import circular_labels, concept_line, describe_network, headline, run_record
 from probekit.runner.run import Run, load
-from probekit.runner.scoring import common_cells, require_classes
+from probekit.runner.scoring import ReferenceCells, common_cells, require_classes
 from probekit.runner.shared_cells import write_shared_cells
 from probekit.runner.tables import SCHEMA_VERSION
 from probekit.runner.write import write_job
 from probekit.spec.load import load_experiment
+from probekit.spec.models import Experiment
 from probekit.spec.resolved import changed_keys
 
 
@@ -94,7 +99,7 @@ def _changes(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]
 def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], threads: int, progress: Progress) -> None:
     """The work itself, in a folder that is held."""
     resolved, experiment = prepared.resolved, prepared.resolved.experiment
-    clock = _Clock()
+    clock = Clock()
     with clock.measured("labels", "reference grid"):
         dataset = build_dataset(prepared.source, experiment, threads, progress)
     folds = build_folds(resolved, dataset)
@@ -122,6 +127,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     cells = common_cells(dataset, collections.values())
     require_classes(resolved, dataset, cells, folds)
 
+    conditions = _conditions(experiment, dataset, collections.values(), threads, clock)
     progress.start("Probes", ", ".join(entry.name for entry in prepared.probes), units, "units")
     for job in prepared.jobs:
         target = folder / "jobs" / job.name
@@ -141,37 +147,55 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             folds[job.repeat],
             prepared.probes,
         )
-        with clock.measured("probes", f"{job.backbone} {job.layer} {job.repeat}"):
-            output = fit_job(given, partial(_advance, progress, f"{job.backbone} {job.layer}"))
+        what, advance = (
+            f"{job.backbone} {job.layer} {job.repeat}",
+            partial(_advance, progress, f"{job.backbone} {job.layer}"),
+        )
+        with clock.measured("probes", what):
+            opened = open_job(given)
+            output = fit_job(opened, advance)
             assessed = list(assess(given, points_of(given, output)))
-        write_job(target, given, output, assessed, described[job.backbone])
+        analyses = Analyses()
+        if not described[job.backbone]["control"]:
+            draws = range(job.repeat, experiment.nulls.random_channels, experiment.repeats)
+            pairs, code = experiment.stability.pairs, experiment.evaluation.description_length
+            with clock.measured("nulls", what):
+                analyses = analyse(opened, output, Wanted(conditions, draws, pairs, code), advance)
+        write_job(target, given, output, assessed, analyses, described[job.backbone])
     progress.finish()
     with clock.measured("cells", "for comparisons elsewhere"):
         write_shared_cells(folder, dataset, cells, collections)
-    assemble(
-        folder,
-        prepared.jobs,
-        {
-            **identity,
-            **run_record(prepared, dataset, cells, described),
-            "warnings": warnings,
-        },
-        clock.rows,
-    )
+    tested = np.zeros(len(dataset.groups), dtype=bool)
+    tested[np.concatenate([fold.test for of_repeat in folds for fold in of_repeat])] = True
+    for other, _ in conditions.values():
+        warnings += list(getattr(other.source, "notes", ()))
+    record = {**identity, **run_record(prepared, dataset, cells, described), "warnings": warnings}
+    assemble(folder, prepared.jobs, record, cells, _images(dataset), tested, clock)
+
+
+def _images(dataset: Dataset) -> NDArray[np.int32]:
+    """The image of every reference cell, (cells,)."""
+    numbers = np.empty(len(dataset.cuts), dtype=np.int32)
+    for number, (_, places) in enumerate(dataset.by_image()):
+        numbers[places] = number
+    return np.repeat(numbers, np.diff(dataset.offsets))
+
+
+def _conditions(
+    experiment: Experiment, dataset: Dataset, collections: Iterable[Collection], threads: int, clock: Clock
+) -> dict[str, tuple[Dataset, ReferenceCells]]:
+    """The images with the labels of each null condition, and the cells that are scored under it."""
+    made: dict[str, tuple[Dataset, ReferenceCells]] = {}
+    for name, wanted, make in (
+        (PERMUTED_LABELS, experiment.nulls.permuted_labels, permuted_labels),
+        (CONTROL_TASK, experiment.nulls.control_task, control_task),
+    ):
+        if wanted:
+            with clock.measured("nulls", name):
+                other = make(dataset, experiment.seed, threads)
+                made[name] = other, common_cells(other, collections)
+    return made
 
 
 def _advance(progress: Progress, where: str, count: int, what: str) -> None:
     progress.advance(count, f"{where} · {what}")
-
-
-class _Clock:
-    """Seconds by stage; they are kept apart from the results, which must not depend on them."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    @contextmanager
-    def measured(self, stage: str, what: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.rows.append({"stage": stage, "what": what, "seconds": time.perf_counter() - started})

@@ -17,7 +17,11 @@ from probekit.api.errors import Issue, ProbekitError
 LOCK, STATE = ".lock", "run.json"
 
 _RECORD = ("schema_version", "spec", "complete")
-_TABLES = ("points", "results", "fits", "channels", "k_at_tau", "groups", "histograms", "timings", "cells")
+_TABLES = (
+    "points", "results", "fits", "channels", "models", "k_tau", "differences", "nulls", "replicates", "null_draws",
+    "selections", "stability", "codes",
+    "groups", "histograms", "timings", "cells",
+)  # fmt: skip
 _FOLDERS = ("jobs", "scorers", "scores", "sample")
 _OWN = (LOCK, STATE, "spec.yaml", ".*.tmp", *_FOLDERS, *(f"{name}.parquet" for name in _TABLES))
 """The names of all that a run writes into its folder."""

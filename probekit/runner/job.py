@@ -107,6 +107,22 @@ class JobInput:
 
 
 @dataclass(frozen=True)
+class OpenJob:
+    """A job whose rows are drawn and whose problems are set.
+
+    Attributes:
+        labels: on the layer's own grid, (concept, cut).
+        training: the drawn rows.
+        problems: (fold, concept) -> problem; all groups under ``FINAL``.
+    """
+
+    job: JobInput
+    labels: Sequence[Sequence[NDArray[np.int8]]]
+    training: TrainingRows
+    problems: Mapping[tuple[int, int], Problem]
+
+
+@dataclass(frozen=True)
 class JobOutput:
     """What a job found.
 
@@ -121,11 +137,8 @@ class JobOutput:
     rows: Mapping[tuple[int, int], int]
 
 
-def fit_job(job: JobInput, advance: Progress) -> JobOutput:
-    """Fits every probe in every fold, chooses by validation, then fits on all groups at what was chosen.
-
-    Args:
-        advance: told how many units were finished, and which.
+def open_job(job: JobInput) -> OpenJob:
+    """Draws a job's rows, reads them, and sets its problems.
 
     Raises:
         ProbekitError: a fold lacks a class on this layer's grid.
@@ -143,6 +156,17 @@ def fit_job(job: JobInput, advance: Progress) -> JobOutput:
         (fold, concept): problem
         for (_, fold, concept), problem in zip(wanted, _problems(job, training, wanted), strict=True)
     }
+    return OpenJob(job, labels, training, problems)
+
+
+def fit_job(opened: OpenJob, advance: Progress) -> JobOutput:
+    """Fits every probe in every fold, chooses by validation, then fits on all groups at what was chosen.
+
+    Args:
+        advance: told how many units were finished, and which.
+    """
+    job, labels, training, problems = opened.job, opened.labels, opened.training, opened.problems
+    concepts = range(len(job.dataset.concepts))
     paths: dict[str, dict[tuple[int, int], FoldPath]] = {}
     finals: dict[str, dict[int, dict[str, tuple[Fit, float]]]] = {}
     final_paths: dict[str, Sequence[Path]] = {}
@@ -188,7 +212,7 @@ def _fit_folds(
     before = None if upstream is None else [_upstream(upstream[fold.index, concept]) for fold in job.folds]
     fitted = entry.probe.fit(training.rows, given, before)
     return {
-        (fold.index, concept): _validate(job, training, problem, (fold, concept), path)
+        (fold.index, concept): validate(job, training, problem, (fold, concept), [path])[0]
         for fold, problem, path in zip(job.folds, given, fitted, strict=True)
     }
 
@@ -292,10 +316,17 @@ def _scale(training: TrainingRows, problem: Problem, scorers: Sequence[Scorer]) 
     return margin_scale(np.concatenate(margins, axis=1), np.zeros(len(negatives), dtype=np.int8))
 
 
-def _validate(job: JobInput, training: TrainingRows, problem: Problem, place: tuple[Fold, int], path: Path) -> FoldPath:
-    """Scores a path on its fold's validation, at natural prevalence on the reference grid, and chooses."""
+def validate(
+    job: JobInput,
+    training: TrainingRows,
+    problem: Problem,
+    place: tuple[Fold, int],
+    paths: Sequence[Path],
+) -> list[FoldPath]:
+    """Scores paths of one problem on its fold's validation, at natural prevalence on the reference grid, in one pass
+    over the features, and chooses within each."""
     fold, concept = place
-    scorers = [fit.scorer for fit in path.fits]
+    scorers = [fit.scorer for path in paths for fit in path.fits]
     cuts = np.flatnonzero(np.isin([cut.group for cut in job.dataset.cuts], fold.validation))
     margins, truth = [], []
     for cells, maps in score_maps(job.dataset, job.collection, scorers, cuts.tolist()):
@@ -304,20 +335,35 @@ def _validate(job: JobInput, training: TrainingRows, problem: Problem, place: tu
         margins.append(maps[:, kept])
         truth.append(labels[kept] == POSITIVE)
     scores, positive = np.concatenate(margins, axis=1), np.concatenate(truth)
+    ends = np.cumsum([len(path.fits) for path in paths])
+    return [
+        _choose(training, problem, path, scores[end - len(path.fits) : end], positive)
+        for path, end in zip(paths, ends, strict=True)
+    ]
+
+
+def _choose(
+    training: TrainingRows,
+    problem: Problem,
+    path: Path,
+    scores: NDArray[np.float32],
+    positive: NDArray[np.bool_],
+) -> FoldPath:
+    """One fit a rung, and one rung, by the scores (fits, cells) of a path on validation."""
     precisions = np.array([average_precision(row, positive) for row in scores])
     sizes = [len(fit.support) for fit in path.fits]
     ridges = [fit.ridge for fit in path.fits]
     best = list(best_of_rungs([fit.rung for fit in path.fits], precisions, sizes, ridges).values())
-    scale = _scale(training, problem, [scorers[i] for i in best])
+    scale = _scale(training, problem, [path.fits[i].scorer for i in best])
     kept_fits = tuple(
         KeptFit(
             path.fits[i],
             float(precisions[i]),
             best_f1_threshold(scores[i], positive)[0],
-            float(scale.mean[place]),
-            float(scale.deviation[place]),
+            float(scale.mean[at]),
+            float(scale.deviation[at]),
         )
-        for place, i in enumerate(best)
+        for at, i in enumerate(best)
     )
     return FoldPath(kept_fits, best_fit(precisions[best], [sizes[i] for i in best], [ridges[i] for i in best]))
 

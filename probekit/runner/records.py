@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from probekit.api import FULL, Fit
-from probekit.runner.assess import Assessed, Point, Rung, curve_k
-from probekit.runner.job import FINAL, SHARES, FoldPath, JobInput, JobOutput, KeptFit
+from probekit.evaluate.description_length import CodeLength
+from probekit.evaluate.interchangeable import Substitute
+from probekit.runner.assess import Assessed, Point, Rung
+from probekit.runner.job import FINAL, FoldPath, JobInput, JobOutput, KeptFit
+from probekit.runner.nulls import NotTested, NullDraw
+from probekit.runner.stability import Selections
 from probekit.runner.tables import SCHEMAS
 
 OBSERVED = "observed"
@@ -98,28 +102,57 @@ def group_rows(job: JobInput, assessed: Assessed) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMAS["groups"])
 
 
-def curve_rows(job: JobInput, output: JobOutput, assessed: Sequence[Assessed]) -> Iterator[Row]:
-    """Rows of ``k_at_tau``: every refit curve at every share; what the controls say of it is added by ``assemble``."""
-    for probe in output.paths:
-        for concept in range(len(job.dataset.concepts)):
-            for share in SHARES:
-                at = curve_k(job, assessed, probe, concept, share)
-                if at is None:
-                    continue
-                full = next(
-                    a.average_precision
-                    for a in assessed
-                    if (a.point.probe, a.point.concept, a.point.rung) == (probe, concept, FULL)
-                )
-                final = output.finals[probe][concept][f"k{share * 100:.0f}"][0]
+def replicate_rows(job: JobInput, assessed: Assessed) -> Iterator[Row]:
+    """Rows of ``replicates`` of one point."""
+    name = point_id(job, assessed.point.probe, assessed.point.concept, assessed.point.rung)
+    for metric, deleted in assessed.deleted.items():
+        yield {"point_id": name, "metric": metric, "deleted": deleted}
+
+
+def null_rows(job: JobInput, nulls: Iterable[NullDraw | NotTested]) -> Iterator[Row]:
+    """Rows of ``null_draws``."""
+    for null in nulls:
+        if isinstance(null, NotTested):
+            for concept in range(len(job.dataset.concepts)):
+                reason = {"condition": null.condition, "rung": FULL, "reason": null.reason}
+                yield {**identity(job, null.probe, concept), **reason}
+            continue
+        yield {
+            **identity(job, null.probe, null.concept),
+            "condition": null.condition,
+            "rung": str(null.rung),
+            "draw": null.draw,
+            "value": _number(null.score.value),
+            "deleted": null.score.deleted,
+        }
+
+
+def selection_rows(job: JobInput, found: Iterable[Selections]) -> Iterator[Row]:
+    """Rows of ``selections``: a half, or a fold's chosen fit, each."""
+    for of in found:
+        for kind, sets in (("half", of.selected), ("fold", of.by_fold)):
+            for number, row in enumerate(sets):
                 yield {
-                    **identity(job, probe, concept),
-                    "tau": share,
-                    "k": at.k,
-                    "k_validation": len(final.support),
-                    "full": _number(full),
-                    "reason": at.reason,
+                    **identity(job, of.probe, of.concept),
+                    "rung": of.rung,
+                    "of": kind,
+                    "number": number,
+                    "channels": np.flatnonzero(row).tolist(),
                 }
+
+
+def code_rows(job: JobInput, codes: Mapping[tuple[str, int], CodeLength]) -> Iterator[Row]:
+    """Rows of ``codes``."""
+    for (probe, concept), code in codes.items():
+        yield {
+            **identity(job, probe, concept),
+            "bits": code.bits,
+            "uniform": code.uniform,
+            "compression": code.compression,
+            "final": code.final,
+            "portions": [portion.bits for portion in code.portions],
+            "portions_uniform": [portion.uniform for portion in code.portions],
+        }
 
 
 def fit_rows(job: JobInput, output: JobOutput) -> Iterator[Row]:
@@ -152,8 +185,9 @@ def fit_id(job: JobInput, probe: str, concept: int, fold: int, rung: str) -> str
     return f"{point_id(job, probe, concept, rung)}|{'final' if fold == FINAL else fold}"
 
 
-def channel_rows(job: JobInput, output: JobOutput) -> Iterator[Row]:
-    """Rows of ``channels``: each final fit's ranking, with the share of folds that selected each channel."""
+def channel_rows(job: JobInput, output: JobOutput, substitutes: Mapping[int, tuple[Substitute, ...]]) -> Iterator[Row]:
+    """Rows of ``channels``: each final fit's ranking, with the share of folds that selected each channel, and the
+    channels that may stand for it."""
     for probe, finals in output.finals.items():
         for concept, by_label in finals.items():
             paths = [output.paths[probe][fold.index, concept] for fold in job.folds]
@@ -168,6 +202,8 @@ def channel_rows(job: JobInput, output: JobOutput) -> Iterator[Row]:
                         "coefficient": float(fit.coefficient[rank - 1]),
                         "weight": weights.get(channel),
                         "folds": float(np.mean([channel in support for support in selected])),
+                        "substitutes": [other.channel for other in substitutes.get(channel, ())],
+                        "correlations": [other.r for other in substitutes.get(channel, ())],
                     }
 
 

@@ -49,9 +49,24 @@ class Run:
         return self.table("channels")
 
     @cached_property
-    def k_at_tau(self) -> pd.DataFrame:
-        """One row a refit curve and share: the fewest channels that reach the share of the full probe's score."""
-        return self.table("k_at_tau")
+    def models(self) -> pd.DataFrame:
+        """One row a layer and concept: its score with interval, rank, and how it stands against its nulls."""
+        return self.table("models")
+
+    @cached_property
+    def k_tau(self) -> pd.DataFrame:
+        """One row a curve and share: the fewest channels that reach this share of the full score, and their set."""
+        return self.table("k_tau")
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """One row a pair of models that may be ranked, by concept."""
+        return self.table("differences")
+
+    @cached_property
+    def nulls(self) -> pd.DataFrame:
+        """One row a model, concept and null."""
+        return self.table("nulls")
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by its file's stem.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from probekit.runner.folder import write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _IDENTITY = [
     ("backbone", pa.string()),
@@ -45,6 +45,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("lo", pa.float64()),
             ("hi", pa.float64()),
             ("n_groups", pa.int32()),
+            ("reason", pa.string()),
         ]
     ),
     "fits": pa.schema(
@@ -77,16 +78,141 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("coefficient", pa.float64()),
             ("weight", pa.float64()),
             ("folds", pa.float64()),
+            ("substitutes", pa.list_(pa.int32())),
+            ("correlations", pa.list_(pa.float64())),
         ]
     ),
-    "k_at_tau": pa.schema(
+    "k_tau": pa.schema(
         [
             *_IDENTITY,
             ("tau", pa.float64()),
             ("k", pa.int32()),
+            ("lo", pa.int32()),
+            ("hi", pa.int32()),
+            ("open_below", pa.bool_()),
+            ("open_above", pa.bool_()),
+            ("share", pa.float64()),
             ("k_validation", pa.int32()),
             ("full", pa.float64()),
+            ("agrees", pa.bool_()),
             ("reason", pa.string()),
+        ]
+    ),
+    "models": pa.schema(
+        [
+            ("backbone", pa.string()),
+            ("layer", pa.string()),
+            ("concept", pa.string()),
+            ("probe", pa.string()),
+            ("control", pa.bool_()),
+            ("channels", pa.int32()),
+            ("score", pa.float64()),
+            ("lo", pa.float64()),
+            ("hi", pa.float64()),
+            ("rank", pa.int32()),
+            ("nulls", pa.string()),
+            ("not_above", pa.list_(pa.string())),
+            ("cells", pa.int64()),
+            ("images", pa.int32()),
+            ("groups", pa.int32()),
+            ("positive_groups", pa.int32()),
+            ("effective_groups", pa.float64()),
+            ("smallest_difference", pa.float64()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "differences": pa.schema(
+        [
+            ("concept", pa.string()),
+            ("probe", pa.string()),
+            ("backbone_a", pa.string()),
+            ("layer_a", pa.string()),
+            ("backbone_b", pa.string()),
+            ("layer_b", pa.string()),
+            ("difference", pa.float64()),
+            ("lo", pa.float64()),
+            ("hi", pa.float64()),
+            ("p", pa.float64()),
+            ("p_holm", pa.float64()),
+            ("smallest_difference", pa.float64()),
+            ("established", pa.bool_()),
+            ("tau", pa.float64()),
+            ("k_a", pa.int32()),
+            ("k_b", pa.int32()),
+            ("share_a", pa.float64()),
+            ("share_b", pa.float64()),
+            ("k_differs", pa.bool_()),
+            ("share_differs", pa.bool_()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "nulls": pa.schema(
+        [
+            ("backbone", pa.string()),
+            ("layer", pa.string()),
+            ("concept", pa.string()),
+            ("probe", pa.string()),
+            ("null", pa.string()),
+            ("rung", pa.string()),
+            ("draws", pa.int32()),
+            ("score", pa.float64()),
+            ("value", pa.float64()),
+            ("difference", pa.float64()),
+            ("lo", pa.float64()),
+            ("hi", pa.float64()),
+            ("p", pa.float64()),
+            ("above", pa.bool_()),
+            ("decides", pa.bool_()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "replicates": pa.schema([("point_id", pa.string()), ("metric", pa.string()), ("deleted", pa.list_(pa.float64()))]),
+    "null_draws": pa.schema(
+        [
+            *_IDENTITY,
+            ("rung", pa.string()),
+            ("draw", pa.int32()),
+            ("value", pa.float64()),
+            ("deleted", pa.list_(pa.float64())),
+            ("reason", pa.string()),
+        ]
+    ),
+    "selections": pa.schema(
+        [
+            *_IDENTITY,
+            ("rung", pa.int32()),
+            ("of", pa.string()),
+            ("number", pa.int32()),
+            ("channels", pa.list_(pa.int32())),
+        ]
+    ),
+    "stability": pa.schema(
+        [
+            *_IDENTITY,
+            ("rung", pa.int32()),
+            ("pairs", pa.int32()),
+            ("q", pa.float64()),
+            ("threshold", pa.float64()),
+            ("bound", pa.float64()),
+            ("assumption", pa.string()),
+            ("stable", pa.list_(pa.int32())),
+            ("frequencies", pa.list_(pa.float64())),
+            ("index_folds", pa.float64()),
+            ("index", pa.float64()),
+            ("lo", pa.float64()),
+            ("hi", pa.float64()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "codes": pa.schema(
+        [
+            *_IDENTITY,
+            ("bits", pa.float64()),
+            ("uniform", pa.float64()),
+            ("compression", pa.float64()),
+            ("final", pa.float64()),
+            ("portions", pa.list_(pa.float64())),
+            ("portions_uniform", pa.list_(pa.float64())),
         ]
     ),
     "groups": pa.schema(

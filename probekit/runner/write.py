@@ -15,23 +15,32 @@ import pyarrow as pa
 from safetensors.numpy import save
 
 from probekit.evaluate.scorer import save_scorer
+from probekit.runner.analyses import Analyses
 from probekit.runner.assess import Assessed, Point, curve_k, pool
 from probekit.runner.folder import write_atomically
 from probekit.runner.job import SHARES, JobInput, JobOutput
 from probekit.runner.records import (
     channel_rows,
-    curve_rows,
+    code_rows,
     fit_rows,
     group_rows,
+    null_rows,
     point_id,
     point_rows,
+    replicate_rows,
     result_rows,
+    selection_rows,
 )
 from probekit.runner.tables import write_arrow, write_table
 
 
 def write_job(
-    target: Path, job: JobInput, output: JobOutput, assessed: Sequence[Assessed], described: Mapping[str, Any]
+    target: Path,
+    job: JobInput,
+    output: JobOutput,
+    assessed: Sequence[Assessed],
+    analyses: Analyses,
+    described: Mapping[str, Any],
 ) -> None:
     """Writes what a job found into ``target``, by a temporary folder and one rename.
 
@@ -44,8 +53,11 @@ def write_job(
     write_table(temporary, "points", point_rows(job, [a.point for a in assessed]))
     write_table(temporary, "results", (row for a in assessed for row in result_rows(job, a)))
     write_table(temporary, "fits", fit_rows(job, output))
-    write_table(temporary, "channels", channel_rows(job, output))
-    write_table(temporary, "k_at_tau", curve_rows(job, output, assessed))
+    write_table(temporary, "channels", channel_rows(job, output, analyses.substitutes))
+    write_table(temporary, "replicates", (row for a in assessed for row in replicate_rows(job, a)))
+    write_table(temporary, "null_draws", null_rows(job, analyses.nulls))
+    write_table(temporary, "selections", selection_rows(job, analyses.selections))
+    write_table(temporary, "codes", code_rows(job, analyses.codes))
     groups = [group_rows(job, a) for a in assessed]
     write_arrow(temporary / "groups.parquet", pa.concat_tables(groups))
     write_table(

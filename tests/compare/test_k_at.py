@@ -17,7 +17,7 @@ def test_the_smallest_width_that_reaches_the_share():
     assert k_at(0.9, K, CURVE, full=0.30).k == 2
     assert k_at(0.3, K, CURVE, full=0.30).k == 1
     assert k_at(1.0, K, CURVE, full=0.305).k == 50
-    assert k_at(0.9, K, CURVE, full=0.30, control=0.1).reason is None
+    assert k_at(0.9, K, CURVE, full=0.30).reason is None
 
 
 def test_exactly_the_share_reaches_it():
@@ -25,10 +25,6 @@ def test_exactly_the_share_reaches_it():
 
 
 def test_it_is_undefined_with_a_reason():
-    below = k_at(0.9, K, CURVE, full=0.30, control=0.403)
-    assert below.k is None
-    assert below.reason == "the full probe (0.300) is not above pixels (0.403)"
-    assert k_at(0.9, K, CURVE, full=0.30, control=0.30).k is None
     never = k_at(0.95, K, CURVE, full=0.9)
     assert (never.k, never.reason) == (None, "no width reaches 95% of the full probe")
     assert k_at(0.95, K, CURVE, full=float("nan")).reason == "the full probe has no score"

@@ -33,12 +33,12 @@ def test_models_by_score_controls_apart(finished: Run) -> None:
     tables = re.split(r"\n(?=disc|square)", text)[1:]
     assert [table.split(" ", 1)[0] for table in tables] == ["disc", "square"]
     for table, comparison in zip(tables, compare_models(finished), strict=True):
-        models, controls = table.partition("  controls\n")[::2]
+        models, controls = table.partition("    controls\n")[::2]
         scores = [line.score for line in comparison.models]
         assert scores == sorted(scores, reverse=True)
         places = [models.index(f"{line.backbone} {line.layer}") for line in comparison.models]
         assert places == sorted(places)
-        assert "random" not in models
+        assert " random " not in models.partition("\n")[2].replace("random channels", "")
         for line in comparison.controls:
             assert line.backbone in controls
         assert f"natural prevalence {100 * prevalence(finished, comparison.concept):.1f} %" in table
@@ -58,22 +58,40 @@ def test_the_figures_are_those_of_the_tables(finished: Run) -> None:
             point = f"{line.backbone}|{line.layer}|{comparison.concept}|topk|0|observed|full"
             assert line.score == results[point, "test", "natural", "average_precision"]
             assert f"{line.score:.3f}".removeprefix("0") in shown(finished)
-            ks = finished.k_at_tau[
-                (finished.k_at_tau["backbone"] == line.backbone)
-                & (finished.k_at_tau["layer"] == line.layer)
-                & (finished.k_at_tau["concept"] == comparison.concept)
+            ks = finished.k_tau[
+                (finished.k_tau["backbone"] == line.backbone)
+                & (finished.k_tau["layer"] == line.layer)
+                & (finished.k_tau["concept"] == comparison.concept)
+                & (finished.k_tau["probe"] == "topk")
             ].set_index("tau")["k"]
-            assert {tau: k for tau, k in line.k.items() if k is not None} == ks.dropna().astype(int).to_dict()
+            assert {tau: at.k for tau, at in line.k.items() if at.k is not None} == ks.dropna().astype(int).to_dict()
             assert line.channels == finished.info["backbones"][line.backbone]["layers"][line.layer]["channels"]
 
 
-def test_a_model_that_pixels_beat_is_called_so(finished: Run) -> None:
+def test_a_model_that_is_not_above_its_nulls_is_called_so(experiment: Spec) -> None:
+    data = "{use: odd, with: {groups: 14, images: 1, height: 64, width: 80, concept: disc}}"
+    run = probekit.run(experiment(data=data, controls="[pixels]"))
+    (comparison,) = compare_models(run)
+    (line,) = comparison.models
+    assert (line.verdict, line.rank) == ("not above", None)  # brightness is all that a disc is
+    assert "planted cells is not above pixels" in shown(run)
+
+
+def test_intervals_sets_and_differences_are_shown_as_they_stand_in_the_tables(surveyed: Run) -> None:
+    text = shown(surveyed)
+    for row in surveyed.models.itertuples():
+        if row.lo == row.lo:
+            score, lo, hi = (f"{v:.3f}".removeprefix("0") for v in (row.score, row.lo, row.hi))
+            assert f"{score} [{lo}, {hi}]" in text
+    assert "AP [95 %]" in text
+    assert "k@95 [set]" in text
+    assert "Intervals speak for new groups like these (16 groups" in text
+
+
+def test_few_groups_have_a_sentence_instead_of_intervals(finished: Run) -> None:
     text = shown(finished)
-    beaten = [
-        line for comparison in compare_models(finished) for line in comparison.models if line.beats_pixels is False
-    ]
-    assert beaten
-    assert text.count("does not beat image statistics") == len(beaten)
+    assert "No intervals: too few groups with this concept: 6 scored, an interval needs 12." in text
+    assert "[95 %]" not in text
 
 
 def test_signed_channels(finished: Run) -> None:
@@ -92,9 +110,9 @@ def test_figures_keep_their_columns(finished: Run) -> None:
     text = shown(finished)
     assert "planted cells, 1 channel for" in text
     perfect = Run(finished.path, finished.info)
-    perfect.__dict__["results"] = finished.results.assign(value=1.0)
-    rows = [line for line in shown(perfect).splitlines() if re.match(r"  (planted|tiny|pixels)\b.* 1\.00 ", line)]
-    assert len({row.index(" 1.00 ") for row in rows}) == 1
+    perfect.__dict__["models"] = finished.models.assign(score=1.0)
+    rows = [line for line in shown(perfect).splitlines() if re.match(r"[ 0-9]+(planted|tiny|pixels)\b.* 1\.000 ", line)]
+    assert len({row.index(" 1.000 ") for row in rows}) == 1
     assert len(rows) == 2 * 7
 
 
@@ -105,7 +123,7 @@ def test_json_is_complete(finished: Run, capsys: pytest.CaptureFixture[str]) -> 
     for concept in found["concepts"]:
         assert len(concept["models"]) == 7
         for model in concept["models"]:
-            assert 0 <= model["average_precision"] <= 1
+            assert 0 <= model["average_precision"]["value"] <= 1
             assert [abs(c["coefficient"]) for c in model["ranked"]] == sorted(
                 (abs(c["coefficient"]) for c in model["ranked"]), reverse=True
             )

@@ -112,11 +112,11 @@ def test_a_run_that_was_killed_between_jobs_keeps_the_finished_ones(
     spec, done = experiment(backbones=TINY), []
     real = execute.fit_job
 
-    def stop_at_the_second(job, advance):
-        done.append(job.layer)
+    def stop_at_the_second(opened, advance):
+        done.append(opened.job.layer)
         if len(done) == 2:
             raise KeyboardInterrupt
-        return real(job, advance)
+        return real(opened, advance)
 
     monkeypatch.setattr(execute, "fit_job", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -393,12 +393,12 @@ def test_ctrl_c_among_the_probes(experiment: Spec, child: Child) -> None:
         "import os, signal, sys, threading\n"
         "from probekit.runner import execute\n"
         "real = execute.fit_job\n"
-        "def fit(job, advance):\n"
-        "    if job.layer == 'body':\n"
+        "def fit(opened, advance):\n"
+        "    if opened.job.layer == 'body':\n"
         "        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "        while True:\n"
-        "            real(job, advance)\n"
-        "    return real(job, advance)\n"
+        "            real(opened, advance)\n"
+        "    return real(opened, advance)\n"
         "execute.fit_job = fit\n"
         "from probekit.cli import main\n"
         "sys.exit(main(['run', 'spec.yaml', '--set', 'threads=2']))\n"

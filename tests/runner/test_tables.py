@@ -49,6 +49,7 @@ def test_keys_lead_somewhere(finished: Run) -> None:
     assert fits["fit_id"].is_unique
     ids = set(points["point_id"])
     assert set(finished.results["point_id"]) == set(finished.table("groups")["point_id"]) == ids
+    assert set(finished.table("replicates")["point_id"]) == ids
     assert set(fits["point_id"]) == ids
     assert set(finished.table("histograms")["point_id"]) <= ids
     assert set(finished.channels["fit_id"]) == set(fits.loc[fits["fold"] == -1, "fit_id"])
@@ -57,7 +58,7 @@ def test_keys_lead_somewhere(finished: Run) -> None:
     assert sizes.sort_index().tolist() == finals.sort_index().tolist()
     unit = ["backbone", "layer", "concept", "probe", "repeat", "condition"]
     assert not finished.results.duplicated(["point_id", "split", "sampling", "metric"]).any()
-    assert not finished.k_at_tau.duplicated([*unit, "tau"]).any()
+    assert not finished.k_tau.duplicated([*unit, "tau"]).any()
     assert fits[fits["fold"] >= 0].groupby(["point_id"]).size().eq(3).all()  # a fit a fold
 
 
@@ -145,7 +146,7 @@ def test_a_run_opens_without_plugins(finished: Run, child: Callable[..., subproc
 
 def test_frames(finished: Run) -> None:
     run = probekit.load(finished.path)
-    for frame in (run.points, run.results, run.fits, run.channels, run.k_at_tau):
+    for frame in (run.points, run.results, run.fits, run.channels, run.k_tau):
         assert isinstance(frame, pd.DataFrame)
         assert len(frame)
     assert run.points is run.points

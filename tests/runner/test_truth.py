@@ -13,7 +13,7 @@ import probekit
 from probekit.evaluate.scorer import evaluate_scorers, load_scorer
 from probekit.features.store import CollectionKey, Store
 from probekit.report.comparison import compare_models
-from probekit.runner.job import JobInput, JobOutput
+from probekit.runner.job import JobInput, JobOutput, OpenJob
 from probekit.runner.run import Run
 
 Spec = Callable[..., Path]
@@ -36,7 +36,7 @@ def test_the_planted_channel_is_ranked_first_and_suffices(experiment: Spec) -> N
             assert ranking["channel"].iloc[0] == TRUTH
             assert np.sign(ranking["coefficient"].iloc[0]) == sign
             assert ranking["folds"].iloc[0] == 1
-    k95 = run.k_at_tau[run.k_at_tau["tau"] == 0.95]
+    k95 = run.k_tau[(run.k_tau["probe"] == "topk") & (run.k_tau["tau"] == 0.95)]
     assert set(k95["k"]) <= {1, 2}
     assert set(k95["k_validation"]) <= {1, 2}
     assert (k95["full"] > 0.9).all()
@@ -53,16 +53,61 @@ def test_a_random_twin_is_never_ranked_and_knows_nothing(finished: Run) -> None:
     assert scores["planted random"] < 0.4 < 0.9 < scores["planted"]
 
 
-def test_k_is_undefined_exactly_where_image_statistics_do_as_well(finished: Run) -> None:
-    table = finished.k_at_tau
-    pixels = table[table["backbone"] == "pixels"].set_index(["concept", "tau"])["full"]
-    models = table[table["backbone"] != "pixels"]
-    assert len(models)
+def test_a_model_that_knows_something_is_above_its_nulls_and_ranked(surveyed: Run) -> None:
+    models = surveyed.models[~surveyed.models["control"]]
+    assert set(models["nulls"]) <= {"above", "not above"}
+    assert (models.loc[models["backbone"] == "planted", "nulls"] == "above").all()
     for row in models.itertuples():
-        above = row.full > pixels[row.concept, row.tau]
-        assert np.isnan(row.k) != above
-        assert above or "is not above pixels" in row.reason
-    assert table[table["backbone"] == "pixels"]["k"].notna().all()
+        nulls = surveyed.nulls[
+            (surveyed.nulls["backbone"] == row.backbone) & (surveyed.nulls["concept"] == row.concept)
+        ]
+        deciding = nulls[nulls["decides"]]
+        assert set(deciding["null"]) == {"permuted-labels", "twin · l1", "twin · topk"}
+        assert (row.nulls == "above") == deciding["above"].astype(bool).all()
+        assert sorted(row.not_above) == sorted(deciding.loc[~deciding["above"].astype(bool), "null"])
+        assert np.isnan(row.rank) == (row.nulls == "not above")
+        assert row.lo < row.score < row.hi
+    drawn = surveyed.nulls[surveyed.nulls["null"] == "random-channels"]
+    assert set(drawn["draws"]) == {4}
+    assert set(drawn["rung"]) == {"2"}
+    assert (drawn["value"] < drawn["score"]).all()
+
+
+def test_a_model_that_is_not_above_its_nulls_gets_no_rank_and_no_k(experiment: Spec) -> None:
+    """Every image has another's labels: there is nothing to know."""
+    data = "{use: odd, with: {groups: 14, images: 1, height: 64, width: 80, shuffled: true, concept: disc}}"
+    run = probekit.run(experiment(data=data, controls="[twins]"))
+    (row,) = run.models[~run.models["control"]].itertuples()
+    assert row.nulls == "not above"
+    assert np.isnan(row.rank)
+    assert len(row.not_above)
+    curve = run.k_tau[run.k_tau["backbone"] == "planted"]
+    assert len(curve)
+    assert curve["k"].isna().all()
+    assert curve["lo"].isna().all()
+    assert curve["reason"].str.startswith("the full probe is not above").all()
+
+
+def test_sets_of_k_hold_their_estimates(surveyed: Run) -> None:
+    known = surveyed.k_tau.dropna(subset=["lo"])
+    assert len(known)
+    assert (known["lo"] <= known["k"]).all()
+    assert (known["k"] <= known["hi"]).all()
+    planted_k = known[(known["backbone"] == "planted") & (known["tau"] == 0.9) & (known["probe"] == "topk")]
+    assert (planted_k["lo"] == 1).all()
+
+
+def test_the_planted_channel_is_stable(surveyed: Run) -> None:
+    table = surveyed.table("stability")
+    stable = table[(table["backbone"] == "planted") & (table["concept"] == "disc")]
+    assert all(TRUTH in row for row in stable["stable"])
+    assert (stable["bound"] <= 1).all()
+
+
+def test_labels_that_can_be_read_are_coded_in_fewer_bits(surveyed: Run) -> None:
+    codes = surveyed.table("codes")
+    assert (codes.loc[codes["backbone"] == "planted", "compression"] > 1.2).all()
+    assert codes["bits"].gt(0).all()
 
 
 def test_permuting_channels_permutes_the_ranking(experiment: Spec) -> None:
@@ -124,15 +169,15 @@ def standardisation(job: JobInput, output: JobOutput) -> tuple[Any, Any]:
     return drawn.mean(axis=0), drawn.std(axis=0)
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[JobInput, JobOutput]]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[JobInput, JobOutput, OpenJob]]:
     """Every job that is fitted from now on, with what it found."""
     from probekit.runner import execute
 
     jobs, real = [], execute.fit_job
 
-    def record(job: JobInput, advance: Any) -> JobOutput:
-        output = real(job, advance)
-        jobs.append((job, output))
+    def record(opened: OpenJob, advance: Any) -> JobOutput:
+        output = real(opened, advance)
+        jobs.append((opened.job, output))
         return output
 
     monkeypatch.setattr(execute, "fit_job", record)
