@@ -149,6 +149,7 @@ def test_circular_labels_warn(experiment: Spec) -> None:
         data=f"{{use: odd, with: {{{SIZE}, model: planted}}}}",
         backbones="{planted: {use: planted}, other: {use: planted, with: {kind: other}}}",
         controls="[twins]",
+        allow_circular="true",
     )
     warnings = probekit.run(spec).info["warnings"]
     circular = [warning for warning in warnings if "circular" in warning]
