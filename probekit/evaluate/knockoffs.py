@@ -76,7 +76,7 @@ def gaussian_knockoffs(covariance: Floats, s: Floats | None = None) -> GaussianK
     return GaussianKnockoffs(covariance, s, np.eye(len(s)) - solved, cholesky((spread + spread.T) / 2, lower=True))
 
 
-def least_reconstructable(covariance: Floats, tolerance: float = 1e-4) -> Floats:
+def least_reconstructable(covariance: Floats, tolerance: float = 1e-3) -> Floats:
     """The s whose copies tell least of their channels: minimum variance-based reconstructability.
 
     Minimises trace((2 covariance - diag(s))^-1) + sum 1 / s, half the trace of the inverse covariance of channels and

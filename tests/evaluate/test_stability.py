@@ -263,11 +263,16 @@ def test_variance_by_hand():
     # {1}, {1}, {2} of 3: the index is 0, so a set's part is (mean of its channels' frequencies - size mean) / (2/9):
     # (2/3 / 3 - 1/9) 9/2 = 1/2, 1/2, (1/3 / 3 - 1/9) 9/2 = 0. Sum of squares about 1/3: 1/36 + 1/36 + 1/9 = 1/6.
     assert stability_variance(sets([1, 0, 0], [1, 0, 0], [0, 1, 0])) == pytest.approx(4 / 9 / 6)
+    # {1}, {1}, {1, 2} of 3: f = 1, 1/3, 0; m = 4/9; the index is 1 - (1/9) / (20/81) = 11/20. The parts times 20/81:
+    # 1/3 - 4/27 + 11/40 (8/27 - 1/3 - 4/9 + 1) twice, 4/9 - 8/27 + 11/40 (16/27 - 2/3 - 4/9 + 1) once; 51/1080 apart.
+    uneven = sets([1, 0, 0], [1, 0, 0], [1, 1, 0])
+    assert stability_index(uneven) == pytest.approx(11 / 20)
+    assert stability_variance(uneven) == pytest.approx(4 / 9 * 2 / 3 * (51 / 1080 * 81 / 20) ** 2)
 
 
 def test_variance_is_that_of_the_jackknife_with_many_sets():
     rng = np.random.default_rng(2)
-    selected = rng.random((400, 20)) < np.linspace(0.05, 0.9, 20) * rng.uniform(0.6, 1.1, (400, 1))
+    selected = rng.random((400, 20)) < np.append(np.zeros(14), np.linspace(0.4, 0.9, 6)) * rng.uniform(0.2, 1, (400, 1))
     deleted = np.array([stability_index(np.delete(selected, i, axis=0)) for i in range(400)])
     jackknife = 399 / 400 * ((deleted - deleted.mean()) ** 2).sum()
     assert stability_variance(selected) == pytest.approx(jackknife, rel=0.02)
