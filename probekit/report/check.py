@@ -15,6 +15,7 @@ from probekit.features.store import Store
 from probekit.plan.networks import Network
 from probekit.report.preview import Labelled, draw_preview, legend
 from probekit.runner.alignment import probe_alignment
+from probekit.runner.blocks import block_notes
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.extraction import extract_network
 from probekit.runner.folder import display, write_atomically
@@ -69,6 +70,7 @@ def check(
         for line in (
             *prepared.notes,
             *circular_labels(prepared),
+            *block_notes(dataset, experiment, folds),
             *(f"{name} skipped: {why}" for name, why in dataset.skipped),
         ):
             progress.say(f"note: {line}")

@@ -14,6 +14,7 @@ from probekit.features.speed import Speed
 from probekit.features.store import Store
 from probekit.report.storage import size_text
 from probekit.runner.assess import CHUNK_BYTES
+from probekit.runner.blocks import block_notes
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.folder import display, read_state
 from probekit.runner.hardware import limited_threads
@@ -69,7 +70,12 @@ def print_plan(spec: Path, overrides: Sequence[str], console: Console, progress:
     say(headline(prepared, dataset, units), "bold")
     for concept, name in enumerate(dataset.concepts):
         say(concept_line(name, dataset, concept))
-    for line in (*prepared.notes, *circular_labels(prepared), *(f"{i} skipped: {why}" for i, why in dataset.skipped)):
+    for line in (
+        *prepared.notes,
+        *circular_labels(prepared),
+        *block_notes(dataset, experiment, folds),
+        *(f"{i} skipped: {why}" for i, why in dataset.skipped),
+    ):
         say(f"note: {line}")
     for block in (
         _features(networks),

@@ -100,12 +100,11 @@ def pool(job: JobInput, points: Sequence[Point]) -> Pooled:
     shape = (len(points), int(job.dataset.offsets[-1]))
     margins, raw = np.full(shape, np.nan, dtype=np.float32), np.full(shape, np.nan, dtype=np.float32)
     called = np.zeros(shape, dtype=bool)
-    groups = np.array([cut.group for cut in job.dataset.cuts])
     for fold in job.folds:
         kept = [point.kept[fold.index] for point in points]
         thresholds = np.array([fit.threshold for fit in kept])[:, None]
         scale = MarginScale(np.array([fit.mean for fit in kept]), np.array([fit.deviation for fit in kept]))
-        places = np.flatnonzero(np.isin(groups, fold.test)).tolist()
+        places = fold.cuts("test", job.dataset.cut_groups).tolist()
         for cells, maps in score_maps(job.dataset, job.collection, [fit.fit.scorer for fit in kept], places):
             raw[:, cells] = maps
             called[:, cells] = maps >= thresholds

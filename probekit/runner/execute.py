@@ -16,6 +16,7 @@ from probekit.features.store import Collection, Store
 from probekit.runner.analyses import Analyses, Wanted, analyse
 from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
+from probekit.runner.blocks import block_notes, left_out_rows
 from probekit.runner.clock import Clock
 from probekit.runner.conditions import CONTROL_TASK, PERMUTED_LABELS, control_task, permuted_labels
 from probekit.runner.dataset import Dataset, build_dataset
@@ -108,6 +109,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     for concept, name in enumerate(dataset.concepts):
         progress.say(concept_line(name, dataset, concept))
     warnings = [*prepared.notes, *circular_labels(prepared)]
+    warnings += block_notes(dataset, experiment, folds)
     warnings += [f"{name} skipped: {why}" for name, why in dataset.skipped]
 
     store = Store(resolved.store, experiment.store.budget)
@@ -170,6 +172,8 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     for other, _ in conditions.values():
         warnings += list(getattr(other.source, "notes", ()))
     record = {**identity, **run_record(prepared, dataset, cells, described), "warnings": warnings}
+    if experiment.split.by == "blocks":
+        record["left_out"] = left_out_rows(dataset, folds)
     assemble(folder, prepared.jobs, record, cells, _images(dataset), tested, clock)
 
 

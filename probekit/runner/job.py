@@ -149,12 +149,12 @@ def open_job(job: JobInput) -> OpenJob:
     concepts = range(len(job.dataset.concepts))
     places = [(fold, concept) for fold in job.folds for concept in concepts]
     _require_classes(job, training, labels, places)
-    everyone = np.arange(len(job.dataset.groups))
-    wanted = [(fold.train, fold.index, concept) for fold, concept in places]
-    wanted += [(everyone, FINAL, concept) for concept in concepts]
+    none = np.zeros(0, dtype=np.int64)
+    everyone = Fold(FINAL, np.arange(len(job.dataset.groups)), none, none)
+    wanted = [*places, *((everyone, concept) for concept in concepts)]
     problems = {
-        (fold, concept): problem
-        for (_, fold, concept), problem in zip(wanted, _problems(job, training, wanted), strict=True)
+        (fold.index, concept): problem
+        for (fold, concept), problem in zip(wanted, _problems(job, training, wanted), strict=True)
     }
     return OpenJob(job, labels, training, problems)
 
@@ -268,11 +268,10 @@ def _require_classes(
 ) -> None:
     """Refuses folds that lack a class on the layer's own grid, whose cells may be too coarse for what the reference
     grid shows, or among the few rows that were drawn."""
-    group = np.array([cut.group for cut in job.dataset.cuts])
     issues = []
     for fold, concept in places:
-        seen = [part for part, of in zip(labels[concept], np.isin(group, fold.validation), strict=True) if of]
-        drawn = training.y[concept][training.training(concept, fold.train)]
+        seen = [labels[concept][cut] for cut in fold.cuts("validation", job.dataset.cut_groups)]
+        drawn = training.y[concept][training.training(concept, fold.train, fold.left_out)]
         for value, word in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
             what = f"fold {fold.index + 1} of {len(job.folds)} has no {word} '{job.dataset.concepts[concept]}'"
             where = f"{job.backbone} {job.layer}"
@@ -286,21 +285,19 @@ def _require_classes(
         raise ProbekitError(issues)
 
 
-def _problems(
-    job: JobInput, training: TrainingRows, places: Sequence[tuple[NDArray[np.int64], int, int]]
-) -> list[Problem]:
-    """A problem for each (training groups, fold, concept), their columns' moments from one pass over the rows."""
-    members = np.stack([training.training(concept, groups) for groups, _, concept in places])
+def _problems(job: JobInput, training: TrainingRows, places: Sequence[tuple[Fold, int]]) -> list[Problem]:
+    """A problem for each (fold, concept), their columns' moments from one pass over the rows."""
+    members = np.stack([training.training(concept, fold.train, fold.left_out) for fold, concept in places])
     means, scales = training_moments(training.rows.chunks(), members, training.rows.shape[1])
     return [
         Problem(
             training.y[concept],
-            training.weights(concept, groups),
+            training.weights(concept, fold.train, fold.left_out),
             mean,
             scale,
-            _seed(job, job.dataset.concepts[concept], fold),
+            _seed(job, job.dataset.concepts[concept], fold.index),
         )
-        for (groups, fold, concept), mean, scale in zip(places, means, scales, strict=True)
+        for (fold, concept), mean, scale in zip(places, means, scales, strict=True)
     ]
 
 
@@ -327,7 +324,7 @@ def validate(
     over the features, and chooses within each."""
     fold, concept = place
     scorers = [fit.scorer for path in paths for fit in path.fits]
-    cuts = np.flatnonzero(np.isin([cut.group for cut in job.dataset.cuts], fold.validation))
+    cuts = fold.cuts("validation", job.dataset.cut_groups)
     margins, truth = [], []
     for cells, maps in score_maps(job.dataset, job.collection, scorers, cuts.tolist()):
         labels = job.cells.labels[concept, cells]

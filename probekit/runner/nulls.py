@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def _ranked(order: NDArray[np.int64]) -> Path:
 
 
 def _fit(
-    opened: OpenJob, entry: ProbeEntry, concept: int, rankings: Sequence[Path], rungs: Sequence[Rung]
+    opened: OpenJob, entry: ProbeEntry, concept: int, rankings: Sequence[Path], rungs: Sequence[int | Literal["full"]]
 ) -> list[dict[int, FoldPath]]:
     """Every ranking in every fold, fitted side by side: for each ranking fold -> path."""
     job = opened.job

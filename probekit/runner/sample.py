@@ -21,7 +21,7 @@ def sample_images(dataset: Dataset, limit: int, seed: int, groups: Collection[in
     images = [
         (image, places)
         for image, places in dataset.by_image()
-        if groups is None or dataset.cuts[places[0]].group in groups
+        if groups is None or all(dataset.cuts[place].group in groups for place in places)
     ]
     positives = np.array(
         [

@@ -56,15 +56,19 @@ def require_classes(
         ProbekitError: for every concept that lacks one.
     """
 
+    cut = np.repeat(np.arange(len(dataset.cuts)), np.diff(dataset.offsets))
+
     def count(label: int) -> NDArray[np.int64]:
-        n_groups = len(dataset.groups)
-        return np.stack([np.bincount(cells.group[of == label], minlength=n_groups) for of in cells.labels], axis=1)
+        n_cuts = len(dataset.cuts)
+        return np.stack([np.bincount(cut[of == label], minlength=n_cuts) for of in cells.labels], axis=1)
 
     where = f"{resolved.at(('split',), '').where}: on the cells that all models see,"
     issues = [
         issue
         for of_repeat in folds
-        for issue in missing_classes(of_repeat, count(POSITIVE), count(NEGATIVE), dataset.concepts, where=where)
+        for issue in missing_classes(
+            of_repeat, count(POSITIVE), count(NEGATIVE), dataset.concepts, where=where, cuts=dataset.cut_groups
+        )
     ]
     if issues:
         raise ProbekitError(dict.fromkeys(issues))

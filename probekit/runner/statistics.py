@@ -162,20 +162,20 @@ def _read(given: Given) -> _Book:
             deleted = np.asarray(row["deleted"], dtype=np.float64)[given.tested]
             book.null.setdefault(key, []).append(Replicates(np.nan if row["value"] is None else row["value"], deleted))
     several = given.record["repeats"] > 1
-    repeats: dict[tuple[str, ...], list[str]] = {}
+    repeats: dict[tuple[str, str, str, str, str], list[str]] = {}
     for row in given.points:
-        key = row["backbone"], row["layer"], row["concept"], row["probe"], row["rung"]
+        name = row["backbone"], row["layer"], row["concept"], row["probe"], row["rung"]
         if row["repeat"] is not None:
-            repeats.setdefault(key, []).append(row["point_id"])
+            repeats.setdefault(name, []).append(row["point_id"])
         if not several or row["repeat"] is None:
-            book.point[key] = row["point_id"]
+            book.point[name] = row["point_id"]
         book.width[row["point_id"]] = round(row["n_channels"])
     if several:
-        for key, members in repeats.items():
+        for name, members in repeats.items():
             for metric in ("average_precision", "f1", "roc_auc"):
                 scores = [book.replicates[of, metric] for of in members if (of, metric) in book.replicates]
                 if len(scores) == len(members):
-                    book.replicates[book.point[key], metric] = Replicates.mean(scores)
+                    book.replicates[book.point[name], metric] = Replicates.mean(scores)
     return book
 
 
