@@ -128,8 +128,8 @@ class Problem:
             probe returns one fit for each label, in their order, at the medians of their ``choices``, with the rung of
             the first of them, and the label in ``details["label"]``.
         warm_start: a path of a neighbouring problem, if there is one.
-        rungs: the only rungs that are wanted, the same in all problems of a call; a family may return more. Asked for by
-            the null conditions, with an upstream path that holds a ranking and nothing else.
+        rungs: the only rungs that are wanted, the same in all problems of a call; a family may return more. Null
+            conditions ask for them, with an upstream path that holds a ranking and nothing else.
     """
 
     y: NDArray[np.int8]

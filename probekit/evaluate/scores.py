@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.evaluate.prevalence import average_precision_at, f1_at, iou_at, precision_at
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -50,12 +52,12 @@ class Confusion:
     @property
     def balanced_precision(self) -> float:
         """Precision were both classes equally frequent: TPR / (TPR + FPR); NaN where nothing is called positive."""
-        return _ratio(self.recall, self.recall + self.fpr)
+        return float(precision_at(self.recall, self.fpr, 0.5))
 
     @property
     def balanced_f1(self) -> float:
         """F1 were both classes equally frequent: 2 TPR / (1 + TPR + FPR)."""
-        return 2 * self.recall / (1 + self.recall + self.fpr)
+        return float(f1_at(self.recall, self.fpr, 0.5))
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Score:
     as published probing recipes report)."""
 
     metric: str
-    sampling: Literal["natural", "balanced"]
+    sampling: Literal["natural", "balanced", "deployment"]
     value: float
 
 
@@ -187,3 +189,28 @@ def score_all(
         *(Score(metric, "natural", value) for metric, value in natural.items()),
         *(Score(metric, "balanced", value) for metric, value in balanced.items()),
     )
+
+
+def scores_at(
+    prevalence: float,
+    scores: NDArray[np.floating[Any]],
+    predicted: NDArray[np.bool_],
+    y: NDArray[np.integer[Any]] | NDArray[np.bool_],
+) -> tuple[Score, ...]:
+    """The scores that depend on prevalence, as they would be at another one: every negative weighs alike.
+
+    Args:
+        prevalence: in (0, 1).
+        scores, predicted, y: as for :func:`score_all`.
+    """
+    counts = confusion(predicted, y)
+    rates = counts.recall, counts.fpr, prevalence
+    found: dict[str, Any] = {
+        "average_precision": average_precision_at(scores, y, prevalence),
+        "precision": precision_at(*rates),
+        "recall": counts.recall,
+        "f1": f1_at(*rates),
+        "iou": iou_at(*rates),
+        "prevalence": prevalence,
+    }
+    return tuple(Score(metric, "deployment", float(value)) for metric, value in found.items())

@@ -55,6 +55,7 @@ class Model:
         verdict: ``above``, ``not above``, ``not tested``; none for controls.
         not_above: the nulls that the model is not above.
         nulls: all that were run.
+        circular: a model of the backbone's own family made the labels.
         chosen: probe -> test AP of what validation chose on its path, and the channels that uses (median over folds).
     """
 
@@ -73,6 +74,7 @@ class Model:
     verdict: str | None
     not_above: tuple[str, ...]
     nulls: tuple[Null, ...]
+    circular: bool
     chosen: dict[str, tuple[float | None, int]]
 
 
@@ -168,6 +170,7 @@ def _model(row: dict[Any, Any], points: pd.DataFrame, scores: pd.Series, run: Ru
         None if pd.isna(row["nulls"]) else str(row["nulls"]),
         () if row["not_above"] is None else tuple(map(str, row["not_above"])),
         tuple(_null(null) for null in _of(run.nulls, **line).to_dict("records")),
+        bool(row["circular"]),
         {
             probe: (_score(scores, chosen), round(size))
             for probe, chosen, size in zip(beside["probe"], beside["point_id"], beside["n_channels"], strict=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from probekit.evaluate.intervals import WIDE
 from probekit.report.comparison import Comparison, Difference, KTau, Model, Ranked, compare_models, ranked_channels
+from probekit.report.cross_labels import cross_label_lines
 from probekit.runner.folder import display
 from probekit.runner.run import Run
 
@@ -36,6 +37,8 @@ def print_run(run: Run, console: Console) -> None:
                 _say(console, "")
                 for line in _channels(ranked, folds):
                     _say(console, line)
+    for line in cross_label_lines(run):
+        _say(console, line)
     _say(console, "")
     warnings = run.info["warnings"] + _uncertified(run)
     if warnings:
@@ -65,6 +68,7 @@ def print_json(run: Run) -> None:
                     "rank": model.rank,
                     "average_precision": {"value": model.score, "lo": model.lo, "hi": model.hi},
                     "nulls": model.verdict,
+                    "circular": model.circular,
                     "not_above": list(model.not_above),
                     "k": {f"{share:g}": asdict(k) for share, k in model.k.items()},
                     "undefined_because": list(model.reasons),
@@ -112,7 +116,7 @@ def _table(comparison: Comparison) -> list[tuple[str, str]]:
     sure = comparison.reason is None
     head = ["", "", "channels", "AP [95 %]" if sure else "AP"]
     head += [f"k@{100 * tau:.0f} [set]" if tau == _SHOWN_SET and sure else f"k@{100 * tau:.0f}" for tau in taus]
-    head += [*probes, "nulls" if any(line.verdict for line in lines) else ""]
+    head += [*probes, "nulls" if any(line.verdict or line.circular for line in lines) else ""]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     rows = [(_joined(head, widths), "dim")]
     count = len(comparison.models)
@@ -136,7 +140,8 @@ def _cells(line: Model, taus: list[float], probes: list[str]) -> list[str]:
     rank = "" if line.rank is None else str(line.rank)
     ks = [_k(line.k.get(tau), shown=tau == _SHOWN_SET) for tau in taus]
     others = [_beside(line, probe) for probe in probes]
-    return [rank, _name(line), str(line.channels), _score(line), *ks, *others, line.verdict or ""]
+    verdict = ", ".join(filter(None, [line.verdict, "circular" if line.circular else None]))
+    return [rank, _name(line), str(line.channels), _score(line), *ks, *others, verdict]
 
 
 def _name(line: Model) -> str:

@@ -10,9 +10,11 @@ from probekit.evaluate.interchangeable import Substitute, correlation, replaceab
 from probekit.runner.coding import code_lengths
 from probekit.runner.dataset import Dataset
 from probekit.runner.job import JobOutput, OpenJob, Progress
-from probekit.runner.nulls import NotTested, NullDraw, draw_nulls
+from probekit.runner.nulls import NotTested, NullDraw, draw_nulls, full_entry
+from probekit.runner.outer import LeftOut, leave_out
 from probekit.runner.scoring import ReferenceCells
 from probekit.runner.stability import Selections, draw_selections
+from probekit.sampling.splits import OuterFolds
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Wanted:
         draws: numbers of this repeat's draws of random channels, among those of all repeats.
         pairs: complementary pairs of halves.
         code: whether labels are coded.
+        outer: folds that leave one outer group out, or none.
     """
 
     conditions: Mapping[str, tuple[Dataset, ReferenceCells]]
     draws: Sequence[int]
     pairs: int
     code: bool
+    outer: OuterFolds | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Analyses:
     selections: Sequence[Selections] = ()
     codes: Mapping[tuple[str, int], CodeLength] = field(default_factory=dict)
     substitutes: Mapping[int, tuple[Substitute, ...]] = field(default_factory=dict)
+    outer: Sequence[LeftOut] = ()
 
 
 def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progress) -> Analyses:
@@ -53,12 +58,16 @@ def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progres
     if wanted.code:
         advance(0, "description length")
         codes = code_lengths(opened.job, opened.training, output.paths, output.finals)
-    return Analyses(
-        list(draw_nulls(opened, output, wanted.conditions, wanted.draws, advance)),
-        list(draw_selections(opened, output, wanted.pairs, advance)),
-        codes,
-        _substitutes(opened),
-    )
+    entry = full_entry(opened, output)
+    nulls: list[NullDraw | NotTested] = []
+    outer: list[LeftOut] = []
+    if entry is not None:
+        nulls = list(draw_nulls(opened, entry, wanted.conditions, wanted.draws, advance))
+        if wanted.outer is not None:
+            advance(0, "outer groups")
+            outer = list(leave_out(opened, entry, wanted.outer))
+    selections = list(draw_selections(opened, output, wanted.pairs, advance))
+    return Analyses(nulls, selections, codes, _substitutes(opened), outer)
 
 
 def _substitutes(opened: OpenJob) -> dict[int, tuple[Substitute, ...]]:

@@ -14,13 +14,26 @@ from numpy.typing import NDArray
 from probekit.api import FULL
 from probekit.plan.units import Job
 from probekit.runner.clock import Clock
+from probekit.runner.cross_labels import agreement_rows, cross_label_rows
 from probekit.runner.folder import STATE, dump_json, write_atomically
 from probekit.runner.scoring import ReferenceCells
+from probekit.runner.sources import mark_circular
 from probekit.runner.statistics import Given, statistics
 from probekit.runner.tables import join_tables, write_table
 
 _UNIT = ("backbone", "layer", "concept", "probe")
-_JOINED = ("fits", "channels", "groups", "histograms", "replicates", "null_draws", "selections", "codes")
+_JOINED = (
+    "fits",
+    "channels",
+    "groups",
+    "histograms",
+    "replicates",
+    "null_draws",
+    "selections",
+    "codes",
+    "reliability",
+    "outer",
+)
 
 
 def assemble(
@@ -54,13 +67,15 @@ def assemble(
     with clock.measured("statistics", "intervals, nulls, differences"):
         given = Given(parts, points, results, record, cells, tested, reported, images, record["spec"]["seed"])
         found = statistics(given)
+    pairs = {(backbone, concept) for backbone, concept in record["circular"]}
+    points = list(mark_circular(points, pairs))
     write_table(folder, "points", points)
-    write_table(folder, "results", found.results)
-    write_table(folder, "k_tau", found.k_tau)
-    write_table(folder, "models", found.models)
-    write_table(folder, "differences", found.differences)
-    write_table(folder, "nulls", found.nulls)
-    write_table(folder, "stability", found.stability)
+    write_table(folder, "results", mark_circular(found.results, pairs, points))
+    for name in ("k_tau", "models", "differences", "nulls", "stability"):
+        write_table(folder, name, mark_circular(getattr(found, name), pairs))
+    with clock.measured("statistics", "cross labels"):
+        write_table(folder, "cross_label", cross_label_rows(jobs, parts, record, cells))
+        write_table(folder, "label_agreement", agreement_rows(record, cells))
     for kind in ("scorers", "scores"):
         shutil.rmtree(folder / kind, ignore_errors=True)
         (folder / kind).mkdir()

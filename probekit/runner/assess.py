@@ -8,12 +8,21 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from probekit.api import FULL, POSITIVE, VOID
 from probekit.compare.k_at import KAt, k_at
+from probekit.evaluate.calibration import (
+    Reliability,
+    brier_score,
+    explained_deviance,
+    log_loss_sums,
+    prevalence_offset,
+    reliability,
+)
 from probekit.evaluate.groups import ScoreHistograms, group_confusion, group_losses, score_histograms
 from probekit.evaluate.pooling import MarginScale
-from probekit.evaluate.scores import Score, score_all
+from probekit.evaluate.scores import Score, score_all, scores_at
 from probekit.runner.job import JobInput, JobOutput, KeptFit
 from probekit.runner.replicates import without_each_group
 from probekit.runner.scoring import score_maps
@@ -49,6 +58,8 @@ class Assessed:
         histograms: of the pooled margins by group, for the points that tables report: the refit curve, ``chosen``,
             ``full``; none for the rungs of other paths.
         deleted: metric -> the score without each group, (groups,).
+        reliability: of the points that tables report, what was predicted and what was seen: (before, after)
+            calibration on validation; none for others.
     """
 
     point: Point
@@ -57,6 +68,7 @@ class Assessed:
     losses: NDArray[np.float64]
     histograms: ScoreHistograms | None
     deleted: Mapping[str, NDArray[np.float64]]
+    reliability: tuple[Reliability, Reliability] | None
 
     @property
     def average_precision(self) -> float:
@@ -129,14 +141,51 @@ def assess(job: JobInput, points: Sequence[Point]) -> Iterator[Assessed]:
                 score_histograms(margins, y, group, n_groups),
                 group_confusion(called, y, group, n_groups),
             )
+            scores = score_all(margins, called, y)
+            if job.deployment is not None:
+                scores += scores_at(job.deployment, margins, called, y)
+            seen = None
+            if isinstance(point.rung, str):
+                raw = pooled.raw[place, kept].astype(np.float64)
+                more, seen = _probabilities(job, point, raw, group, y)
+                scores += more
             yield Assessed(
                 point,
-                score_all(margins, called, y),
+                scores,
                 confusion,
                 group_losses(pooled.raw[place, kept], y, group, n_groups),
                 histograms if reported else None,
                 without_each_group(histograms, confusion),
+                seen,
             )
+
+
+def _probabilities(
+    job: JobInput, point: Point, margins: NDArray[np.float64], group: NDArray[np.int32], y: NDArray[np.int8]
+) -> tuple[tuple[Score, ...], tuple[Reliability, Reliability]]:
+    """What margins are worth as probabilities, before and after calibration on each fold's validation.
+
+    Before: with the intercept moved from balanced training to the prevalence of validation, and nothing else.
+    """
+    before, after = np.empty_like(margins), np.empty_like(margins)
+    for fold in job.folds:
+        calibrated = point.kept[fold.index].calibrated
+        assert calibrated is not None  # such points are calibrated
+        cells = np.isin(group, fold.test)
+        before[cells] = margins[cells] + prevalence_offset(calibrated.prevalence)
+        after[cells] = calibrated.temperature * margins[cells] + calibrated.offset
+    counts = np.bincount(y, minlength=2)
+    scores = [
+        Score(metric, "natural", float(value))
+        for metric, value in (
+            ("brier_before", brier_score(expit(before), y)),
+            ("brier", brier_score(expit(after), y)),
+            ("explained_deviance_before", explained_deviance(log_loss_sums(before, y), counts)),
+            ("explained_deviance", explained_deviance(log_loss_sums(after, y), counts)),
+        )
+    ]
+    seen = reliability(expit(before), y, equal="expected"), reliability(expit(after), y, equal="expected")
+    return tuple(scores), seen
 
 
 def curve_k(job: JobInput, assessed: Sequence[Assessed], probe: str, concept: int, share: float) -> KAt | None:

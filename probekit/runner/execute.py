@@ -16,7 +16,7 @@ from probekit.features.store import Collection, Store
 from probekit.runner.analyses import Analyses, Wanted, analyse
 from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
-from probekit.runner.blocks import block_notes, left_out_rows
+from probekit.runner.blocks import block_notes, build_outer_folds, left_out_rows
 from probekit.runner.clock import Clock
 from probekit.runner.conditions import CONTROL_TASK, PERMUTED_LABELS, control_task, permuted_labels
 from probekit.runner.dataset import Dataset, build_dataset
@@ -129,6 +129,8 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     cells = common_cells(dataset, collections.values())
     require_classes(resolved, dataset, cells, folds)
 
+    outer = build_outer_folds(experiment, dataset)
+    warnings += outer.skipped if outer is not None else ()
     conditions = _conditions(experiment, dataset, collections.values(), threads, clock)
     progress.start("Probes", ", ".join(entry.name for entry in prepared.probes), units, "units")
     for job in prepared.jobs:
@@ -148,6 +150,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             collections[job.backbone, job.layer],
             folds[job.repeat],
             prepared.probes,
+            experiment.evaluation.deployment_prevalence,
         )
         what, advance = (
             f"{job.backbone} {job.layer} {job.repeat}",
@@ -159,10 +162,15 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             assessed = list(assess(given, points_of(given, output)))
         analyses = Analyses()
         if not described[job.backbone]["control"]:
-            draws = range(job.repeat, experiment.nulls.random_channels, experiment.repeats)
-            pairs, code = experiment.stability.pairs, experiment.evaluation.description_length
+            wanted = Wanted(
+                conditions,
+                range(job.repeat, experiment.nulls.random_channels, experiment.repeats),
+                experiment.stability.pairs,
+                experiment.evaluation.description_length,
+                outer if job.repeat == 0 else None,
+            )
             with clock.measured("nulls", what):
-                analyses = analyse(opened, output, Wanted(conditions, draws, pairs, code), advance)
+                analyses = analyse(opened, output, wanted, advance)
         write_job(target, given, output, assessed, analyses, described[job.backbone])
     progress.finish()
     with clock.measured("cells", "for comparisons elsewhere"):

@@ -19,7 +19,7 @@ LOCK, STATE = ".lock", "run.json"
 _RECORD = ("schema_version", "spec", "complete")
 _TABLES = (
     "points", "results", "fits", "channels", "models", "k_tau", "differences", "nulls", "replicates", "null_draws",
-    "selections", "stability", "codes",
+    "selections", "stability", "codes", "reliability", "outer", "cross_label", "label_agreement",
     "groups", "histograms", "timings", "cells",
 )  # fmt: skip
 _FOLDERS = ("jobs", "scorers", "scores", "sample")

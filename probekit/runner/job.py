@@ -23,6 +23,7 @@ from probekit.api import (
     Scorer,
     listening,
 )
+from probekit.evaluate.calibration import calibrate
 from probekit.evaluate.choose import best_fit, best_of_rungs, smallest_reaching
 from probekit.evaluate.pooling import MarginScale, margin_scale
 from probekit.evaluate.scorer import evaluate_scorers
@@ -44,6 +45,19 @@ FINAL = -1
 Progress = Callable[[int, str], None]
 
 
+class SelectionOnTestError(Exception):
+    """Test cells were about to decide something."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Log-odds from margins, by validation: ``temperature * margin + offset``; ``prevalence`` is that of validation."""
+
+    temperature: float
+    offset: float
+    prevalence: float
+
+
 @dataclass(frozen=True)
 class KeptFit:
     """A fit that validation kept for its rung.
@@ -52,6 +66,7 @@ class KeptFit:
         average_precision: on its fold's validation.
         threshold: the margin with the best F1 on validation; a cell at or above it is called positive.
         mean, deviation: of the margins of the fold's training negatives.
+        calibrated: of the fits that tables report, how validation turns margins into log-odds; none for others.
     """
 
     fit: Fit
@@ -59,6 +74,7 @@ class KeptFit:
     threshold: float
     mean: float
     deviation: float
+    calibrated: Calibrated | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,7 @@ class JobInput:
         name: backbone, layer.
         folds: of this repeat.
         probes: upstream entries before those that want their paths.
+        deployment: the prevalence where scorers will be used, if the user gives one.
     """
 
     backbone: str
@@ -104,6 +121,7 @@ class JobInput:
     collection: Collection
     folds: Sequence[Fold]
     probes: Sequence[ProbeEntry]
+    deployment: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +155,11 @@ class JobOutput:
     rows: Mapping[tuple[int, int], int]
 
 
-def open_job(job: JobInput) -> OpenJob:
+def open_job(job: JobInput, places: Sequence[tuple[Fold, int]] | None = None) -> OpenJob:
     """Draws a job's rows, reads them, and sets its problems.
+
+    Args:
+        places: (fold, concept) of the problems, beside those of all groups; every fold and concept unless given.
 
     Raises:
         ProbekitError: a fold lacks a class on this layer's grid.
@@ -147,7 +168,7 @@ def open_job(job: JobInput) -> OpenJob:
     key = (job.backbone, job.layer, job.repeat)
     training = draw_training_rows(job.dataset, job.collection, labels, job.per_class, job.seed, key)
     concepts = range(len(job.dataset.concepts))
-    places = [(fold, concept) for fold in job.folds for concept in concepts]
+    places = [(fold, concept) for fold in job.folds for concept in concepts] if places is None else places
     _require_classes(job, training, labels, places)
     none = np.zeros(0, dtype=np.int64)
     everyone = Fold(FINAL, np.arange(len(job.dataset.groups)), none, none)
@@ -325,6 +346,7 @@ def validate(
     fold, concept = place
     scorers = [fit.scorer for path in paths for fit in path.fits]
     cuts = fold.cuts("validation", job.dataset.cut_groups)
+    refuse_test(fold, job.dataset.cut_groups[cuts])
     margins, truth = [], []
     for cells, maps in score_maps(job.dataset, job.collection, scorers, cuts.tolist()):
         labels = job.cells.labels[concept, cells]
@@ -337,6 +359,19 @@ def validate(
         _choose(training, problem, path, scores[end - len(path.fits) : end], positive)
         for path, end in zip(paths, ends, strict=True)
     ]
+
+
+def refuse_test(fold: Fold, groups: NDArray[np.integer]) -> None:
+    """Whatever chooses asks here first: test is read once, and selects nothing.
+
+    Args:
+        groups: of the cells that a choice is about to be made by.
+
+    Raises:
+        SelectionOnTestError: a bug of ours: one of them is a test group of the fold.
+    """
+    if np.isin(groups, fold.test).any():
+        raise SelectionOnTestError(f"fold {fold.index} was about to choose by cells of its own test groups")
 
 
 def _choose(
@@ -362,7 +397,20 @@ def _choose(
         )
         for at, i in enumerate(best)
     )
-    return FoldPath(kept_fits, best_fit(precisions[best], [sizes[i] for i in best], [ridges[i] for i in best]))
+    chosen = best_fit(precisions[best], [sizes[i] for i in best], [ridges[i] for i in best])
+    reported = {chosen, *(at for at, kept in enumerate(kept_fits) if kept.fit.rung == FULL)}
+    return FoldPath(
+        tuple(
+            replace(kept, calibrated=_calibrated(scores[best[at]], positive)) if at in reported else kept
+            for at, kept in enumerate(kept_fits)
+        ),
+        chosen,
+    )
+
+
+def _calibrated(margins: NDArray[np.float32], positive: NDArray[np.bool_]) -> Calibrated:
+    found = calibrate(margins, positive, bins=4096)
+    return Calibrated(float(found.temperature[0]), float(found.offset[0]), float(positive.mean()))
 
 
 def _labels(job: JobInput, chosen: Mapping[tuple[int, int], FoldPath], concept: int) -> dict[str, list[KeptFit]]:

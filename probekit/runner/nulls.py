@@ -49,32 +49,36 @@ class NotTested:
     reason: str
 
 
+def full_entry(opened: OpenJob, output: JobOutput) -> ProbeEntry | None:
+    """The job's first probe that has a rung ``full``."""
+    for entry in opened.job.probes:
+        if next(iter(output.paths[entry.name].values())).at(FULL) is not None:
+            return entry
+    return None
+
+
 def draw_nulls(
     opened: OpenJob,
-    output: JobOutput,
+    entry: ProbeEntry,
     conditions: Mapping[str, tuple[Dataset, ReferenceCells]],
     draws: Sequence[int],
     advance: Progress,
 ) -> Iterator[NullDraw | NotTested]:
-    """Every null of a job, for its first family that has a full probe; nothing where it has none.
+    """Every null of a job.
 
     Args:
+        entry: a family that has a rung ``full``.
         conditions: name -> the images with a null's labels, and the cells that are scored.
         draws: the numbers, among those of all repeats, of the draws of random channels.
         advance: told what is being done.
     """
-    job = opened.job
-    names = [name for name, paths in output.paths.items() if next(iter(paths.values())).at(FULL) is not None]
-    if not names:
-        return
-    (entry,) = [entry for entry in job.probes if entry.name == names[0]]
     if draws:
         advance(0, RANDOM_CHANNELS)
         yield from random_channels(opened, entry, draws)
     for condition, (dataset, cells) in conditions.items():
         advance(0, condition)
         try:
-            other = open_job(replace(job, dataset=dataset, cells=cells, collection=job.collection))
+            other = open_job(replace(opened.job, dataset=dataset, cells=cells))
         except ProbekitError as error:
             yield NotTested(condition, entry.name, str(error))
             continue
@@ -115,13 +119,16 @@ def full_probe(opened: OpenJob, entry: ProbeEntry, condition: str) -> Iterator[N
     Args:
         entry: a family that has a rung ``full``.
     """
-    job = opened.job
-    anything = _ranked(np.arange(job.collection.channels))
-    for concept in range(len(job.dataset.concepts)):
-        (of,) = _fit(opened, entry, concept, [anything], (FULL,))
-        kept = {fold: path for fold, found in of.items() if (path := found.at(FULL)) is not None}
-        (score,) = _scored(opened, [Point(entry.name, concept, FULL, kept)])
-        yield NullDraw(condition, entry.name, concept, FULL, job.repeat, score)
+    for concept in range(len(opened.job.dataset.concepts)):
+        (score,) = _scored(opened, full_points(opened, entry, concept))
+        yield NullDraw(condition, entry.name, concept, FULL, opened.job.repeat, score)
+
+
+def full_points(opened: OpenJob, entry: ProbeEntry, concept: int) -> list[Point]:
+    """The all-channel probe of one concept, fitted in the job's folds and chosen on their validation: one point."""
+    (of,) = _fit(opened, entry, concept, [_ranked(np.arange(opened.job.collection.channels))], (FULL,))
+    kept = {fold: path for fold, found in of.items() if (path := found.at(FULL)) is not None}
+    return [Point(entry.name, concept, FULL, kept)]
 
 
 def _ranked(order: NDArray[np.int64]) -> Path:

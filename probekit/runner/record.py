@@ -108,4 +108,11 @@ def run_record(
         "reference_cells": cells.digest,
         "backbones": dict(described),
         "probes": [entry.name for entry in prepared.probes],
+        "chosen_on": {
+            "lambda, ridge, epochs, k of the scorers": "each fold's validation, by average precision",
+            "threshold": "each fold's validation, by F1",
+            "temperature, offset": "each fold's validation, by likelihood",
+            "rows of the final fits": "all groups, at the folds' medians; no score is claimed from them",
+            "k_tau": "estimated on test; selects nothing",
+        },
     }

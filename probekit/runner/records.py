@@ -15,6 +15,7 @@ from probekit.evaluate.interchangeable import Substitute
 from probekit.runner.assess import Assessed, Point, Rung
 from probekit.runner.job import FINAL, FoldPath, JobInput, JobOutput, KeptFit
 from probekit.runner.nulls import NotTested, NullDraw
+from probekit.runner.outer import LeftOut
 from probekit.runner.stability import Selections
 from probekit.runner.tables import SCHEMAS
 
@@ -107,6 +108,37 @@ def replicate_rows(job: JobInput, assessed: Assessed) -> Iterator[Row]:
     name = point_id(job, assessed.point.probe, assessed.point.concept, assessed.point.rung)
     for metric, deleted in assessed.deleted.items():
         yield {"point_id": name, "metric": metric, "deleted": deleted}
+
+
+def reliability_rows(job: JobInput, assessed: Assessed) -> Iterator[Row]:
+    """Rows of ``reliability`` of one point."""
+    name = point_id(job, assessed.point.probe, assessed.point.concept, assessed.point.rung)
+    for calibrated, seen in zip((False, True), assessed.reliability or (), strict=False):
+        columns = seen.predicted, seen.observed, seen.cells, seen.positives
+        for number, (predicted, observed, cells, positives) in enumerate(zip(*columns, strict=True)):
+            yield {
+                "point_id": name,
+                "calibrated": calibrated,
+                "bin": number,
+                "predicted": float(predicted),
+                "observed": float(observed),
+                "cells": int(cells),
+                "positives": int(positives),
+            }
+
+
+def outer_rows(job: JobInput, found: Iterable[LeftOut]) -> Iterator[Row]:
+    """Rows of ``outer``."""
+    for one in found:
+        yield {
+            **identity(job, one.probe, one.concept),
+            "outer": one.outer,
+            "value": None if one.value is None else _number(one.value),
+            "cells": one.cells,
+            "positives": one.positives,
+            "groups": one.groups,
+            "reason": one.reason,
+        }
 
 
 def null_rows(job: JobInput, nulls: Iterable[NullDraw | NotTested]) -> Iterator[Row]:

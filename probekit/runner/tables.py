@@ -32,6 +32,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("lambda_ratio", pa.float64()),
             ("k", pa.int32()),
             ("n_channels", pa.float64()),
+            ("circular", pa.bool_()),
         ]
     ),
     "results": pa.schema(
@@ -46,6 +47,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("hi", pa.float64()),
             ("n_groups", pa.int32()),
             ("reason", pa.string()),
+            ("circular", pa.bool_()),
         ]
     ),
     "fits": pa.schema(
@@ -96,6 +98,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("full", pa.float64()),
             ("agrees", pa.bool_()),
             ("reason", pa.string()),
+            ("circular", pa.bool_()),
         ]
     ),
     "models": pa.schema(
@@ -119,6 +122,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("effective_groups", pa.float64()),
             ("smallest_difference", pa.float64()),
             ("reason", pa.string()),
+            ("circular", pa.bool_()),
         ]
     ),
     "differences": pa.schema(
@@ -144,6 +148,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("k_differs", pa.bool_()),
             ("share_differs", pa.bool_()),
             ("reason", pa.string()),
+            ("circular", pa.bool_()),
         ]
     ),
     "nulls": pa.schema(
@@ -164,6 +169,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("above", pa.bool_()),
             ("decides", pa.bool_()),
             ("reason", pa.string()),
+            ("circular", pa.bool_()),
         ]
     ),
     "replicates": pa.schema([("point_id", pa.string()), ("metric", pa.string()), ("deleted", pa.list_(pa.float64()))]),
@@ -202,6 +208,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("lo", pa.float64()),
             ("hi", pa.float64()),
             ("reason", pa.string()),
+            ("circular", pa.bool_()),
         ]
     ),
     "codes": pa.schema(
@@ -213,6 +220,28 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             ("final", pa.float64()),
             ("portions", pa.list_(pa.float64())),
             ("portions_uniform", pa.list_(pa.float64())),
+        ]
+    ),
+    "reliability": pa.schema(
+        [
+            ("point_id", pa.string()),
+            ("calibrated", pa.bool_()),
+            ("bin", pa.int32()),
+            ("predicted", pa.float64()),
+            ("observed", pa.float64()),
+            ("cells", pa.int64()),
+            ("positives", pa.int64()),
+        ]
+    ),
+    "outer": pa.schema(
+        [
+            *_IDENTITY,
+            ("outer", pa.string()),
+            ("value", pa.float64()),
+            ("cells", pa.int64()),
+            ("positives", pa.int64()),
+            ("groups", pa.int32()),
+            ("reason", pa.string()),
         ]
     ),
     "groups": pa.schema(
@@ -231,6 +260,40 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     ),
     "histograms": pa.schema(
         [("point_id", pa.string()), ("edges", pa.list_(pa.float32())), ("tied", pa.list_(pa.bool_()))]
+    ),
+    "cross_label": pa.schema(
+        [
+            ("backbone", pa.string()),
+            ("layer", pa.string()),
+            ("concept", pa.string()),
+            ("probe", pa.string()),
+            ("rung", pa.string()),
+            ("trained_on", pa.string()),
+            ("scored_on", pa.string()),
+            ("labels", pa.string()),
+            ("circular", pa.bool_()),
+            ("average_precision", pa.float64()),
+            ("lo", pa.float64()),
+            ("hi", pa.float64()),
+            ("reason", pa.string()),
+            ("cells", pa.int64()),
+            ("positives", pa.int64()),
+            ("groups", pa.int32()),
+            ("positive_groups", pa.int32()),
+        ]
+    ),
+    "label_agreement": pa.schema(
+        [
+            ("concept", pa.string()),
+            ("one", pa.string()),
+            ("other", pa.string()),
+            ("cells", pa.int64()),
+            ("both", pa.int64()),
+            ("only_one", pa.int64()),
+            ("only_other", pa.int64()),
+            ("iou", pa.float64()),
+            ("kappa", pa.float64()),
+        ]
     ),
     "timings": pa.schema([("stage", pa.string()), ("what", pa.string()), ("seconds", pa.float64())]),
 }

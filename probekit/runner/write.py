@@ -25,8 +25,10 @@ from probekit.runner.records import (
     fit_rows,
     group_rows,
     null_rows,
+    outer_rows,
     point_id,
     point_rows,
+    reliability_rows,
     replicate_rows,
     result_rows,
     selection_rows,
@@ -56,6 +58,8 @@ def write_job(
     write_table(temporary, "channels", channel_rows(job, output, analyses.substitutes))
     write_table(temporary, "replicates", (row for a in assessed for row in replicate_rows(job, a)))
     write_table(temporary, "null_draws", null_rows(job, analyses.nulls))
+    write_table(temporary, "reliability", (row for a in assessed for row in reliability_rows(job, a)))
+    write_table(temporary, "outer", outer_rows(job, analyses.outer))
     write_table(temporary, "selections", selection_rows(job, analyses.selections))
     write_table(temporary, "codes", code_rows(job, analyses.codes))
     groups = [group_rows(job, a) for a in assessed]

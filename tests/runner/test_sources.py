@@ -260,6 +260,17 @@ def test_a_run_of_two_sources_says_whose_labels_are_whose(experiment: Spec) -> N
         "tiny: the labels of tiny-masks/disc were made by a model of its own family (Tiny): "
         "its scores on them are circular"
     ]
+    for name in ("points", "results", "k_tau", "models"):
+        rows = run.table(name)
+        rows = rows if "concept" in rows else rows.merge(run.points[["point_id", "backbone", "concept"]], on="point_id")
+        assert (rows["circular"] == ((rows["backbone"] == "tiny") & (rows["concept"] == "tiny-masks/disc"))).all()
+        assert rows["circular"].any()
+    cross = run.table("cross_label")
+    assert set(zip(cross["trained_on"], cross["scored_on"], strict=True)) == {
+        (one, other) for one in ("people", "tiny-masks") for other in ("people", "tiny-masks")
+    }
+    assert set(cross["backbone"]) == {"tiny", "pixels"}
+    assert run.table("label_agreement")["iou"].tolist() == [1.0]
     labels = run.table("cells")
     assert (labels["label people/disc"] == labels["label tiny-masks/disc"]).all()
     for job in (run.path / "scorers").iterdir():

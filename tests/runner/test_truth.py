@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import probekit
 from probekit.evaluate.scorer import evaluate_scorers, load_scorer
 from probekit.features.store import CollectionKey, Store
 from probekit.report.comparison import compare_models
-from probekit.runner.job import JobInput, JobOutput, OpenJob
+from probekit.runner.job import JobInput, JobOutput, OpenJob, SelectionOnTestError, refuse_test
 from probekit.runner.run import Run
+from probekit.sampling.splits import Fold
 
 Spec = Callable[..., Path]
 TRUTH = 2
@@ -244,3 +246,26 @@ def test_validation_groups_are_not_trained_on(experiment: Spec, monkeypatch: pyt
         for of, other in zip(clean.paths["l1"][0, concept].kept, poisoned.paths["l1"][0, concept].kept, strict=True):
             assert alike(of.fit.scorer.arrays["weight"].tolist(), other.fit.scorer.arrays["weight"].tolist())
             assert of.average_precision != other.average_precision
+
+
+def test_a_choice_by_test_cells_is_refused() -> None:
+    fold = Fold(0, np.array([0, 1]), np.array([2]), np.array([3]))
+    refuse_test(fold, np.array([2, 2]))
+    with pytest.raises(SelectionOnTestError, match="fold 0"):
+        refuse_test(fold, np.array([2, 3]))
+
+
+def test_a_run_whose_validation_holds_test_groups_stops(experiment: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probekit.runner import execute
+
+    real = execute.build_folds
+
+    def leaking(*given: Any) -> Any:
+        return tuple(
+            tuple(replace(fold, validation=np.append(fold.validation, fold.test[:1])) for fold in of_repeat)
+            for of_repeat in real(*given)
+        )
+
+    monkeypatch.setattr(execute, "build_folds", leaking)
+    with pytest.raises(SelectionOnTestError):
+        probekit.run(experiment())
