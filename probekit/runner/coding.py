@@ -45,10 +45,9 @@ def code_lengths(
     """The online code of the rows that were drawn for each concept, by every probe as the folds chose it.
 
     Every probe is fitted once on all groups before each portion, as the final fit is on all groups: half of them, a
-    quarter ... together on no more rows than that fit has, in at most six calls. (What that takes differs: a network or
-    a few refits cost less than their final fits, a whole L1 path on few rows more than its share.) Portions are the same for all
-    backbones and layers of a run, except that the first one grows where a grid's rows lack a class; each repeat has its
-    own.
+    quarter ... at most four fits in one call a concept, on fewer rows together than that fit has. Portions are the same
+    for all backbones and layers of a run, except that the first one grows where a grid's rows lack a class; each repeat
+    has its own.
 
     Args:
         training: of the job.
@@ -67,7 +66,7 @@ def code_lengths(
     fitted: dict[str, dict[Place, Path]] = {}
     for entry in job.probes:
         above = None if entry.upstream is None else fitted[entry.upstream]
-        fitted[entry.name] = _fit(job, entry, training, problems, portions, paths[entry.name], above)
+        fitted[entry.name] = _fit(job, entry, training, problems, paths[entry.name], above)
         for concept in sorted({concept for concept, _ in problems}):
             scorers = {sent: _scorer(path) for (of, sent), path in fitted[entry.name].items() if of == concept}
             final = finals[entry.name][concept][_LABEL][0].scorer
@@ -117,24 +116,18 @@ def _fit(
     entry: ProbeEntry,
     training: TrainingRows,
     problems: Mapping[Place, Problem],
-    portions: Sequence[NDArray[np.int64]],
     paths: Mapping[tuple[int, int], FoldPath],
     upstream: Mapping[Place, Path] | None,
 ) -> dict[Place, Path]:
-    """One probe on all that is before each portion. Problems of one size are a batch: a solver that reads the rows of
-    all its problems for each of them reads none in vain."""
-    batches: dict[int, list[Place]] = {}
-    for concept, sent in problems:
-        batches.setdefault(int(portions[concept].max()) - sent, []).append((concept, sent))
+    """One probe on all that is before each portion: those of a concept are one batch."""
     fitted: dict[Place, Path] = {}
-    for places in batches.values():
+    for concept in sorted({concept for concept, _ in problems}):
+        chosen = [_chosen(paths[fold.index, concept]) for fold in job.folds]
+        name = job.dataset.concepts[concept]
+        places = [place for place in problems if place[0] == concept]
         given = [
-            replace(
-                problems[concept, sent],
-                seed=_seed(job, job.dataset.concepts[concept], entry.name, sent),
-                finals={_LABEL: [_chosen(paths[fold.index, concept]) for fold in job.folds]},
-            )
-            for concept, sent in places
+            replace(problems[place], seed=_seed(job, name, entry.name, place[1]), finals={_LABEL: chosen})
+            for place in places
         ]
         above = None if upstream is None else [upstream[place] for place in places]
         fitted |= zip(places, entry.probe.fit(training.rows, given, above), strict=True)

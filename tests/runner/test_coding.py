@@ -136,7 +136,7 @@ def test_a_probe_gets_the_paths_of_its_upstream_on_the_same_groups() -> None:
         np.testing.assert_array_equal(above.fits[0].coefficient, expected.coefficient)
         assert own.seed != other.seed
     assert found["l1", 0] == found["top", 0]
-    assert job.probes[0].probe.calls == [2, 2, 2]  # type: ignore[attr-defined]
+    assert job.probes[0].probe.calls == [3, 3]  # type: ignore[attr-defined]
 
 
 def test_what_comes_later_changes_no_earlier_fit() -> None:
