@@ -102,7 +102,11 @@ def surveyed(
     backbones = "{planted: {use: planted}, tiny: {use: tiny, layers: [stem]}}"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(fakes_folder)
-        everything = {"nulls": "{random_channels: 4}", "stability": "{pairs: 10}", "evaluation": "{grid: 8}"}
+        everything = {
+            "nulls": "{random_channels: 4}",
+            "stability": "{pairs: 10, knockoffs: 0.9}",
+            "evaluation": "{grid: 8}",
+        }
         yield run(
             write_spec(folder, data=data, backbones=backbones, repeats="2", controls="[twins]", **everything),
             out=folder / "run",

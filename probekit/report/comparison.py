@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from probekit.evaluate.interchangeable import Substitute
 from probekit.runner.run import Run
 
 _SHOWN_CHANNELS = 6
@@ -226,21 +227,38 @@ def _score(
     return _float(scores.get((point, sampling, metric)))
 
 
+class Channel(NamedTuple):
+    """A channel of a sparse probe: its coefficient, the share of folds that selected it, and what may stand for it."""
+
+    channel: int
+    coefficient: float
+    folds: float
+    substitutes: tuple[Substitute, ...]
+
+
 @dataclass(frozen=True)
 class Ranked:
     """The channels that carry a concept in one layer.
 
     Attributes:
         label: which final fit this is: the rung that validation chose for 95 % of the full score, or ``chosen``.
-        towards, against: (channel, coefficient, share of folds that selected it), by size.
+        towards, against: by size.
+        stable: the channels that halves of the groups select again and again; none where that was not run.
+        bound: on how many of these are expected to be false.
+        bits: probe -> bits a label of its online code, 1 for knowing nothing.
+        outer: outer group -> AP of the full probe there, fitted on all others.
     """
 
     backbone: str
     layer: str
     label: str
     size: int
-    towards: tuple[tuple[int, float, float], ...]
-    against: tuple[tuple[int, float, float], ...]
+    towards: tuple[Channel, ...]
+    against: tuple[Channel, ...]
+    stable: tuple[int, ...] | None
+    bound: float | None
+    bits: dict[str, float]
+    outer: dict[str, float | None]
 
 
 def ranked_channels(run: Run, concept: str, backbone: str, layer: str, shown: int = _SHOWN_CHANNELS) -> Ranked | None:
@@ -256,13 +274,30 @@ def ranked_channels(run: Run, concept: str, backbone: str, layer: str, shown: in
             continue
         rows = run.channels[run.channels["fit_id"] == own["fit_id"].iloc[0]]
         rows = rows.reindex(rows["coefficient"].abs().sort_values(ascending=False, kind="stable").index)
-        entries = list(zip(rows["channel"], rows["coefficient"], rows["folds"], strict=True))
+        entries = [
+            Channel(
+                int(row["channel"]),
+                float(row["coefficient"]),
+                float(row["folds"]),
+                tuple(map(Substitute, map(int, row["substitutes"]), map(float, row["correlations"]))),
+            )
+            for row in rows.to_dict("records")
+        ]
+        where = {"backbone": backbone, "layer": layer, "concept": concept}
+        stability = _of(run.table("stability"), **where, repeat=repeat)
+        codes = _of(run.table("codes"), **where)
+        bits = (codes["bits"] / codes["uniform"]).groupby(codes["probe"], sort=False).mean()
+        outer = _of(run.table("outer"), **where)
         return Ranked(
             backbone,
             layer,
             label,
             len(entries),
-            tuple((int(c), float(w), float(f)) for c, w, f in entries if w > 0)[:shown],
-            tuple((int(c), float(w), float(f)) for c, w, f in entries if w < 0)[:shown],
+            tuple(entry for entry in entries if entry.coefficient > 0)[:shown],
+            tuple(entry for entry in entries if entry.coefficient < 0)[:shown],
+            None if stability.empty else tuple(map(int, stability["stable"].iloc[0])),
+            None if stability.empty else _float(stability["bound"].iloc[0]),
+            {str(of): float(value) for of, value in bits.items()},
+            {str(row["outer"]): _float(row["value"]) for row in outer.to_dict("records")},
         )
     return None

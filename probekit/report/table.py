@@ -11,12 +11,22 @@ from rich.console import Console
 from rich.text import Text
 
 from probekit.evaluate.intervals import WIDE
-from probekit.report.comparison import Comparison, Difference, KTau, Model, Ranked, compare_models, ranked_channels
+from probekit.report.comparison import (
+    Channel,
+    Comparison,
+    Difference,
+    KTau,
+    Model,
+    Ranked,
+    compare_models,
+    ranked_channels,
+)
 from probekit.report.cross_labels import cross_label_lines
 from probekit.runner.folder import display
 from probekit.runner.run import Run
 
 _WARNINGS = 8
+_SHOWN_STABLE, _SHOWN_OTHERS = 12, 2
 _SHOWN_SET = 0.95
 """The share of the full score whose k is shown with its set."""
 
@@ -75,10 +85,13 @@ def print_json(run: Run) -> None:
                     "ranked": None
                     if ranked is None
                     else [
-                        {"channel": channel, "coefficient": coefficient, "folds": folds}
-                        for channel, coefficient, folds in sorted(
-                            ranked.towards + ranked.against, key=lambda entry: -abs(entry[1])
-                        )
+                        {
+                            "channel": entry.channel,
+                            "coefficient": entry.coefficient,
+                            "folds": entry.folds,
+                            "substitutes": [other.channel for other in entry.substitutes],
+                        }
+                        for entry in sorted(ranked.towards + ranked.against, key=lambda entry: -abs(entry.coefficient))
                     ],
                 }
             )
@@ -246,9 +259,29 @@ def _channels(ranked: Ranked, folds: int) -> list[str]:
     lines = [f"{ranked.backbone} {ranked.layer}, {channels} {what}, by weight (folds that chose them)"]
     for word, entries in (("for", ranked.towards), ("against", ranked.against)):
         if entries:
-            shown = " ".join(f"{c:>5} {_signed(w)} ({round(f * folds)}/{folds})" for c, w, f in entries)
+            shown = " ".join(_channel(entry, folds) for entry in entries)
             lines.append(f"  {word:<8}{shown}")
+    if ranked.stable is not None:
+        named = ", ".join(map(str, ranked.stable[:_SHOWN_STABLE])) or "none"
+        more = f" and {len(ranked.stable) - _SHOWN_STABLE} more" if len(ranked.stable) > _SHOWN_STABLE else ""
+        bound = (
+            "" if ranked.bound is None or not ranked.stable else f" (at most {ranked.bound:.1f} expected to be false)"
+        )
+        lines.append(f"  stable  {named}{more}{bound}")
+    if ranked.bits:
+        lines.append("  bits a label  " + ", ".join(f"{probe} {_digits(bits)}" for probe, bits in ranked.bits.items()))
+    if ranked.outer:
+        scores = [f"{name} {_digits(value)}" for name, value in ranked.outer.items()]
+        lines.append("  left out one by one  " + ", ".join(scores))
     return lines
+
+
+def _channel(entry: Channel, folds: int) -> str:
+    """``402 +.44 (4/5, or 87)``: what may stand for it is named, minus where it is turned."""
+    others = [("-" if other.r < 0 else "") + str(other.channel) for other in entry.substitutes]
+    more = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
+    named = f", or {', '.join(others[:_SHOWN_OTHERS])}{more}" if others else ""
+    return f"{entry.channel:>5} {_signed(entry.coefficient)} ({round(entry.folds * folds)}/{folds}{named})"
 
 
 def _uncertified(run: Run) -> list[str]:

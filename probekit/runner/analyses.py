@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from probekit.evaluate.description_length import CodeLength
@@ -14,7 +14,7 @@ from probekit.runner.nulls import NotTested, NullDraw, draw_nulls, full_entry
 from probekit.runner.outer import LeftOut, leave_out
 from probekit.runner.scoring import ReferenceCells
 from probekit.runner.stability import Selections, draw_selections
-from probekit.sampling.splits import OuterFolds
+from probekit.sampling.splits import Fold, OuterFolds
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,19 @@ class Wanted:
         conditions: null condition -> the images with its labels, and the cells that are scored.
         draws: numbers of this repeat's draws of random channels, among those of all repeats.
         pairs: complementary pairs of halves.
+        fdr: rate of false discoveries against knockoffs; none leaves them out.
         code: whether labels are coded.
         outer: folds that leave one outer group out, or none.
+        apart: keeps the spec's buffer between the parts of folds.
     """
 
     conditions: Mapping[str, tuple[Dataset, ReferenceCells]]
     draws: Sequence[int]
     pairs: int
+    fdr: float | None
     code: bool
     outer: OuterFolds | None
+    apart: Callable[[Sequence[Fold]], tuple[Fold, ...]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progres
     codes = {}
     if wanted.code:
         advance(0, "description length")
-        codes = code_lengths(opened.job, opened.training, output.paths, output.finals)
+        codes = code_lengths(opened.job, opened.training, output.paths, output.finals, wanted.apart)
     entry = full_entry(opened, output)
     nulls: list[NullDraw | NotTested] = []
     outer: list[LeftOut] = []
@@ -66,7 +70,7 @@ def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progres
         if wanted.outer is not None:
             advance(0, "outer groups")
             outer = list(leave_out(opened, entry, wanted.outer))
-    selections = list(draw_selections(opened, output, wanted.pairs, advance))
+    selections = list(draw_selections(opened, output, wanted.pairs, wanted.fdr, advance))
     return Analyses(nulls, selections, codes, _substitutes(opened), outer)
 
 

@@ -16,7 +16,7 @@ from probekit.features.store import Collection, Store
 from probekit.runner.analyses import Analyses, Wanted, analyse
 from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
-from probekit.runner.blocks import block_notes, build_outer_folds, left_out_rows
+from probekit.runner.blocks import block_notes, build_outer_folds, left_out_rows, with_buffer
 from probekit.runner.clock import Clock
 from probekit.runner.conditions import CONTROL_TASK, PERMUTED_LABELS, control_task, permuted_labels
 from probekit.runner.dataset import Dataset, build_dataset
@@ -166,8 +166,10 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
                 conditions,
                 range(job.repeat, experiment.nulls.random_channels, experiment.repeats),
                 experiment.stability.pairs,
+                experiment.stability.knockoffs,
                 experiment.evaluation.description_length,
                 outer if job.repeat == 0 else None,
+                partial(with_buffer, dataset=dataset, experiment=experiment),
             )
             with clock.measured("nulls", what):
                 analyses = analyse(opened, output, wanted, advance)

@@ -162,7 +162,8 @@ def null_rows(job: JobInput, nulls: Iterable[NullDraw | NotTested]) -> Iterator[
 def selection_rows(job: JobInput, found: Iterable[Selections]) -> Iterator[Row]:
     """Rows of ``selections``: a half, or a fold's chosen fit, each."""
     for of in found:
-        for kind, sets in (("half", of.selected), ("fold", of.by_fold)):
+        against = () if of.knockoffs is None else (of.knockoffs,)
+        for kind, sets in (("half", of.selected), ("fold", of.by_fold), ("knockoffs", against)):
             for number, row in enumerate(sets):
                 yield {
                     **identity(job, of.probe, of.concept),
@@ -181,6 +182,7 @@ def code_rows(job: JobInput, codes: Mapping[tuple[str, int], CodeLength]) -> Ite
             "bits": code.bits,
             "uniform": code.uniform,
             "compression": code.compression,
+            "plain": code.plain,
             "final": code.final,
             "portions": [portion.bits for portion in code.portions],
             "portions_uniform": [portion.uniform for portion in code.portions],

@@ -1,4 +1,4 @@
-"""Which channels are chosen again and again: a path refitted on complementary halves of the groups."""
+"""Which channels are chosen again and again, on halves of the groups; and, if asked for, against knockoffs of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from probekit.api import Problem
+from probekit.evaluate.knockoffs import antisymmetric, draw_knockoffs, knockoff_selection
 from probekit.evaluate.stability import complementary_halves
+from probekit.features.rows import MemoryRows
 from probekit.runner.job import JobOutput, OpenJob, ProbeEntry, Progress
 from probekit.sampling.rows import fold_weights, training_moments
 from probekit.sampling.seeds import derive_seed
@@ -21,6 +24,7 @@ class Selections:
     Attributes:
         selected: (2 pairs, channels), halves of a pair next to each other.
         by_fold: the supports of the folds' chosen fits, (folds, channels).
+        knockoffs: the channels that are selected against their knockoffs, (channels,); none where not asked for.
     """
 
     probe: str
@@ -28,10 +32,18 @@ class Selections:
     rung: int
     selected: NDArray[np.bool_]
     by_fold: NDArray[np.bool_]
+    knockoffs: NDArray[np.bool_] | None
 
 
-def draw_selections(opened: OpenJob, output: JobOutput, pairs: int, advance: Progress) -> Iterator[Selections]:
-    """The first probe without an upstream, on every concept: the one whose path ranks the channels."""
+def draw_selections(
+    opened: OpenJob, output: JobOutput, pairs: int, fdr: float | None, advance: Progress
+) -> Iterator[Selections]:
+    """The first probe without an upstream, on every concept: the one whose path ranks the channels.
+
+    Args:
+        pairs: of complementary halves.
+        fdr: the rate of false discoveries against knockoffs; none leaves them out.
+    """
     job = opened.job
     entry: ProbeEntry | None = next((entry for entry in job.probes if entry.upstream is None), None)
     if entry is None or pairs < 1:
@@ -69,4 +81,28 @@ def draw_selections(opened: OpenJob, output: JobOutput, pairs: int, advance: Pro
         by_fold = np.zeros((len(chosen), channels), dtype=bool)
         for row, fit in zip(by_fold, chosen, strict=True):
             row[fit.support] = True
-        yield Selections(entry.name, concept, rung, selected, by_fold)
+        known = None
+        if fdr is not None:
+            advance(0, f"{name} · knockoffs")
+            known = _against_knockoffs(opened, entry, concept, rung, fdr)
+        yield Selections(entry.name, concept, rung, selected, by_fold, known)
+
+
+def _against_knockoffs(opened: OpenJob, entry: ProbeEntry, concept: int, rung: int, fdr: float) -> NDArray[np.bool_]:
+    """The probe on all groups, on channels and their two-level knockoffs side by side: which channels it prefers to
+    their copies so clearly that at most a share ``fdr`` of them is expected to be false, (channels,)."""
+    job, training = opened.job, opened.training
+    drawn = np.flatnonzero(training.drawn[concept])
+    values, p = training.rows.numpy()[drawn], training.rows.shape[1]
+    seed = derive_seed(job.seed, "knockoffs", job.backbone, job.layer, job.repeat, job.dataset.concepts[concept])
+    both = np.concatenate([values, draw_knockoffs(values, training.group[drawn], seed)], axis=1)
+    rows = MemoryRows(both)
+    y = training.y[concept][drawn]
+    everyone = np.ones((1, len(drawn)), dtype=bool)
+    (mean,), (scale,) = training_moments(rows.chunks(), everyone, 2 * p)
+    problem = Problem(y, fold_weights(y, everyone[0]), mean, scale, seed, rungs=(rung,))
+    (path,) = entry.probe.fit(rows, [problem], None)
+    fit = next(fit for fit in path.fits if fit.rung == rung)
+    importance = np.zeros(2 * p)
+    importance[fit.support] = fit.coefficient
+    return knockoff_selection(antisymmetric(importance), fdr)

@@ -27,7 +27,13 @@ from probekit.evaluate.intervals import (
     too_few,
 )
 from probekit.evaluate.paired import RankedPair, ranked_pair, smallest_difference, swap_test
-from probekit.evaluate.stability import selection_frequencies, stability_index, stability_interval, stable_set
+from probekit.evaluate.stability import (
+    disjoint_stability,
+    selection_frequencies,
+    stability_index,
+    stability_interval,
+    stable_set,
+)
 from probekit.runner.conditions import CONTROL_TASK, PERMUTED_LABELS
 from probekit.runner.job import SHARES
 from probekit.runner.nulls import RANDOM_CHANNELS
@@ -289,7 +295,9 @@ def _stability(given: Given) -> Iterator[Row]:
                 "assumption": stable.assumption,
                 "stable": np.flatnonzero(stable.selected).tolist(),
                 "frequencies": frequencies,
+                "knockoffs": next((row["channels"] for row in rows if row["of"] == "knockoffs"), None),
                 "index_folds": _number(index),
+                "index_disjoint": _number(disjoint_stability(halves)),
                 "index": _number(interval.value),
                 "lo": interval.lo,
                 "hi": interval.hi,

@@ -181,6 +181,9 @@ class Stability(Section):
 
     pairs: int = Field(default=25, ge=0, description="Of halves; 0 leaves it out.")
     expected_false: float = Field(default=1.0, gt=0, description="The bound that the stable set keeps.")
+    knockoffs: Share | None = Field(
+        default=None, description="A rate of false discoveries: channels are also selected against knockoffs."
+    )
 
 
 class Store(Section):

@@ -99,7 +99,7 @@ def test_signed_channels(finished: Run) -> None:
         ranked = ranked_channels(finished, concept, "planted", "cells")
         assert ranked is not None
         assert ranked.label == "k95"
-        channel, weight, folds = getattr(ranked, sign)[0]
+        channel, weight, folds, _ = getattr(ranked, sign)[0]
         assert (channel, folds) == (2, 1.0)
         assert (weight > 0) == (sign == "towards")
     assert ranked_channels(finished, "disc", "planted", "nothing") is None

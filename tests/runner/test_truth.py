@@ -104,6 +104,7 @@ def test_the_planted_channel_is_stable(surveyed: Run) -> None:
     stable = table[(table["backbone"] == "planted") & (table["concept"] == "disc")]
     assert all(TRUTH in row for row in stable["stable"])
     assert (stable["bound"] <= 1).all()
+    assert stable["knockoffs"].notna().all()
 
 
 def test_labels_that_can_be_read_are_coded_in_fewer_bits(surveyed: Run) -> None:
