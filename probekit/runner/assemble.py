@@ -18,7 +18,8 @@ from probekit.runner.cross_labels import agreement_rows, cross_label_rows
 from probekit.runner.folder import STATE, dump_json, write_atomically
 from probekit.runner.scoring import ReferenceCells
 from probekit.runner.sources import mark_circular
-from probekit.runner.statistics import Given, statistics
+from probekit.runner.statistics.book import Given
+from probekit.runner.statistics.everything import statistics
 from probekit.runner.tables import join_tables, write_table
 
 _UNIT = ("backbone", "layer", "concept", "probe")

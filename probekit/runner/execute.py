@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from probekit.api import Issue, ProbekitError
 from probekit.features.store import Collection, Store
-from probekit.runner.analyses import Analyses, Wanted, analyse
+from probekit.runner.analyses.analyse import Analyses, Wanted, analyse
+from probekit.runner.analyses.conditions import CONTROL_TASK, PERMUTED_LABELS, control_task, permuted_labels
 from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
 from probekit.runner.blocks import block_notes, build_outer_folds, left_out_rows, with_buffer
 from probekit.runner.clock import Clock
-from probekit.runner.conditions import CONTROL_TASK, PERMUTED_LABELS, control_task, permuted_labels
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.environment import environment
 from probekit.runner.extraction import extract_network

@@ -12,11 +12,11 @@ import pyarrow as pa
 from probekit.api import FULL, Fit
 from probekit.evaluate.description_length import CodeLength
 from probekit.evaluate.interchangeable import Substitute
+from probekit.runner.analyses.nulls import NotTested, NullDraw
+from probekit.runner.analyses.outer import LeftOut
+from probekit.runner.analyses.selections import Selections
 from probekit.runner.assess import Assessed, Point, Rung
 from probekit.runner.job import FINAL, FoldPath, JobInput, JobOutput, KeptFit
-from probekit.runner.nulls import NotTested, NullDraw
-from probekit.runner.outer import LeftOut
-from probekit.runner.stability import Selections
 from probekit.runner.tables import SCHEMAS
 
 OBSERVED = "observed"

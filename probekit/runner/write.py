@@ -15,7 +15,7 @@ import pyarrow as pa
 from safetensors.numpy import save
 
 from probekit.evaluate.scorer import save_scorer
-from probekit.runner.analyses import Analyses
+from probekit.runner.analyses.analyse import Analyses
 from probekit.runner.assess import Assessed, Point, curve_k, pool
 from probekit.runner.folder import write_atomically
 from probekit.runner.job import SHARES, JobInput, JobOutput

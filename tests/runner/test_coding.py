@@ -17,7 +17,7 @@ import probekit
 from probekit.api import NEGATIVE, POSITIVE, Fit, Path, Problem, Rows, Scorer
 from probekit.evaluate.description_length import CodeLength, label_bits
 from probekit.features.rows import MemoryRows
-from probekit.runner.coding import code_lengths
+from probekit.runner.analyses.coding import code_lengths
 from probekit.runner.job import FoldPath, JobInput, JobOutput, KeptFit, OpenJob, ProbeEntry
 from probekit.runner.rows import TrainingRows
 from probekit.sampling.portions import portion_order

@@ -21,7 +21,7 @@ from probekit.api import (
     Provenance,
     UnreadableImageError,
 )
-from probekit.runner.conditions import condition_notes, control_task, permuted_labels
+from probekit.runner.analyses.conditions import condition_notes, control_task, permuted_labels
 from probekit.runner.dataset import build_dataset
 from probekit.runner.progress import Silent
 from probekit.runner.rows import native_labels

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from probekit.evaluate.description_length import CodeLength
 from probekit.evaluate.interchangeable import Substitute, correlation, replaceable
-from probekit.runner.coding import code_lengths
+from probekit.runner.analyses.coding import code_lengths
+from probekit.runner.analyses.nulls import NotTested, NullDraw, draw_nulls, full_entry
+from probekit.runner.analyses.outer import LeftOut, leave_out
+from probekit.runner.analyses.selections import Selections, draw_selections
 from probekit.runner.dataset import Dataset
 from probekit.runner.job import JobOutput, OpenJob, Progress
-from probekit.runner.nulls import NotTested, NullDraw, draw_nulls, full_entry
-from probekit.runner.outer import LeftOut, leave_out
 from probekit.runner.scoring import ReferenceCells
-from probekit.runner.stability import Selections, draw_selections
 from probekit.sampling.splits import Fold, OuterFolds
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from probekit.api import POSITIVE, VOID, ProbekitError
 from probekit.evaluate.scores import average_precision
+from probekit.runner.analyses.nulls import full_points
 from probekit.runner.assess import pool
 from probekit.runner.job import OpenJob, ProbeEntry, open_job
-from probekit.runner.nulls import full_points
 from probekit.sampling.splits import OuterFolds
 
 

@@ -1,0 +1,1 @@
+"""How sure a run is of what it found."""
