@@ -98,7 +98,7 @@ def surveyed(
     from probekit.runner.execute import run
 
     folder = tmp_path_factory.mktemp("surveyed")
-    data = "{use: odd, with: {groups: 16, images: 1, height: 64, width: 80}}"
+    data = "{use: odd, with: {groups: 16, images: 1, height: 64, width: 80, roads: 3}}"
     backbones = "{planted: {use: planted}, tiny: {use: tiny, layers: [stem]}}"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(fakes_folder)

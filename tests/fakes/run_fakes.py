@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,14 @@ class OddParameters(DiscParameters):
     left_out: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     shuffled: bool = False
+    roads: int | None = None
     concept: str | None = None
     model: str | None = None
 
 
 class OddSource(DiscSource):
-    """Discs and squares, some of whose images are rubbish, all white, undecodable, or without masks."""
+    """Discs and squares, some of whose images are rubbish, all white, undecodable, or without masks; their groups may
+    lie on a few ``roads``."""
 
     _parameters: OddParameters
 
@@ -147,7 +150,9 @@ class OddSource(DiscSource):
         return super().provenance if model is None else Provenance("model", family=model)
 
     def images(self) -> Sequence[ImageRef]:
-        return [image for image in super().images() if not self._is(image, self._parameters.left_out)]
+        images = [image for image in super().images() if not self._is(image, self._parameters.left_out)]
+        roads = self._parameters.roads
+        return images if roads is None else [replace(i, outer=f"road {int(i.group[1:]) % roads}") for i in images]
 
     def open(self, image: ImageRef) -> Any:
         p = self._parameters

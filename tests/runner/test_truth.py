@@ -107,6 +107,29 @@ def test_the_planted_channel_is_stable(surveyed: Run) -> None:
     assert stable["knockoffs"].notna().all()
 
 
+def test_every_road_is_left_out_once(surveyed: Run) -> None:
+    table = surveyed.table("outer")
+    assert not table.duplicated(["backbone", "layer", "concept", "outer"]).any()
+    assert set(table["outer"]) == {"road 0", "road 1", "road 2"}
+    cells = surveyed.models.groupby("concept")["cells"].first()
+    assert (table.groupby(["backbone", "concept"])["cells"].sum().groupby("concept").first() == cells).all()
+    assert (table.groupby(["backbone", "concept"])["groups"].sum() == 16).all()
+    assert (table.loc[table["backbone"] == "planted", "value"] > 0.7).all()
+
+
+def test_calibration_helps_and_is_read_on_test(surveyed: Run) -> None:
+    results = surveyed.results[surveyed.results["split"] == "test"].pivot_table(
+        index="point_id", columns="metric", values="value", aggfunc="first"
+    )
+    known = results.dropna(subset=["brier"])
+    assert {name.rpartition("|")[2] for name in known.index} == {"chosen", "full"}
+    assert known["brier"].mean() < known["brier_before"].mean()
+    assert (known["explained_deviance"] < 1).all()
+    seen = surveyed.table("reliability")
+    assert set(seen["point_id"]) <= set(surveyed.points["point_id"])
+    assert (seen["observed"] * seen["cells"]).round(6).equals(seen["positives"].astype(float))
+
+
 def test_labels_that_can_be_read_are_coded_in_fewer_bits(surveyed: Run) -> None:
     codes = surveyed.table("codes")
     assert (codes.loc[codes["backbone"] == "planted", "compression"] > 1.2).all()

@@ -80,6 +80,12 @@ class Batch:
         """The problems on some channels, in the given order."""
         return Batch(self.rows.columns(channels), self.signed, self.mean[:, channels], self.scale[:, channels])
 
+    def compact(self, most: int) -> Batch:
+        """The same batch on a copy of its rows and channels, if that takes at most so many bytes: what is read many
+        times need not be picked out of wider rows each time."""
+        copied = self.rows.copied(most)
+        return self if copied is None else Batch(copied, self.signed, self.mean, self.scale)
+
     def some_of_each(self, most: int) -> NDArray[np.bool_]:
         """Rows that a sample must have, so that every problem has some of each class: (n,)."""
         out = np.zeros(self.rows.n, dtype=bool)

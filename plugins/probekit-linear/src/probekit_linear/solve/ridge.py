@@ -23,6 +23,8 @@ BANDS = 4
 """A band's widths are within this factor: its fits share passes over the channels of the widest."""
 SCOUTS = 16
 """Rows of the sample on which fits are scouted, for each channel."""
+COPY = 2**28
+"""Bytes of a problem's rows on a band's channels that are copied out of wider rows, which every pass would else do."""
 ROUGH = 1e-10
 """Where float32 passes end: a step that promises less, relative to the objective at w = 0."""
 
@@ -191,7 +193,7 @@ def solve_subsets(
         first = np.zeros(widths[-1]) if start is None else start[j, : widths[-1]]
         w, b = np.tile(first, (r, 1)), np.full(r, batch.null_intercept[j])
         for band in bands(widths, batch.rows.p):
-            alone = problem.on(order[j, : widths[band[-1]]])
+            alone = problem.on(order[j, : widths[band[-1]]]).compact(COPY)
             descent = Descent(alone, work)
             group = np.zeros(r, dtype=np.int64)
             # first the widest of the band, from where the last band's widest ended

@@ -75,6 +75,13 @@ class RowSource:
         """Some channels of these rows, in the given order; nothing is copied."""
         return RowSource(self._parts, self._keep, channels if self._channels is None else self._channels[channels])
 
+    def copied(self, most: int) -> RowSource | None:
+        """A copy in memory, where the rows lie; none if it would take more than so many bytes, or copy all there is."""
+        dtype = _take(self._parts[0], np.zeros(1, dtype=np.int64)).dtype
+        if (self._keep is None and self._channels is None) or self.n * self.p * dtype.itemsize > most:
+            return None
+        return RowSource(self.gather(np.arange(self.n), dtype=dtype))
+
     def blocks(self) -> list[slice]:
         """The rows cut into at most ``BLOCKS`` pieces, each of whole chunks."""
         step = self._step()
