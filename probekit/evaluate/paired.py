@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from probekit.evaluate.groups import BINS, SINGLE_RANKS, histogram_average_precision
+from probekit.evaluate.groups import BINS, SINGLE_RANKS
 from probekit.evaluate.intervals import Floats, Interval, jackknife_error, too_few
 
 EXACT_GROUPS = 12
@@ -163,17 +163,29 @@ def swap_test(pairs: Sequence[RankedPair], rng: np.random.Generator, swaps: int 
 
 
 def _exchanged(pair: RankedPair, telling: NDArray[np.int64], drawn: NDArray[np.float32]) -> Floats:
-    """The difference of AP after each exchange, (draws,); the first draw exchanges nothing."""
-    positives, negatives = (of.sum(axis=1).astype(np.float64) for of in (pair.positives, pair.negatives))
-    moved_p, moved_n = ((of[1, telling] - of[0, telling]).astype(np.float32) for of in (pair.positives, pair.negatives))
-    size = max(1, _AT_ONCE // (4 * pair.positives.shape[2]))
-    parts = []
+    """The difference of AP after each exchange, (draws,); the first draw exchanges nothing.
+
+    Positives of a bin, and positives and cells down to it, are linear in an exchange: they are summed by group over
+    bins first, and exchanged after, in the bins alone that may hold a positive (see ``histogram_average_precision``).
+    """
+    p = pair.positives[..., ::-1].astype(np.float64)
+    cells = p + pair.negatives[..., ::-1]
+    kept = np.flatnonzero((p > 0).any(axis=(0, 1)))
+    inner = np.where(pair.tied[::-1], 0.0, 0.5)[kept]  # within a bin positives lie evenly, but for ties
+    found, called = (np.cumsum(of, axis=-1)[..., kept] - inner * of[..., kept] for of in (p, cells))
+    parts = p[..., kept], found, called
+    total, size = p[0].sum(), max(1, _AT_ONCE // (8 * max(1, len(kept))))
+    differences = []
     for start in range(0, len(drawn), size):
-        change_p, change_n = drawn[start : start + size] @ moved_p, drawn[start : start + size] @ moved_n
-        one = histogram_average_precision(positives[0] + change_p, negatives[0] + change_n, pair.tied)
-        other = histogram_average_precision(positives[1] - change_p, negatives[1] - change_n, pair.tied)
-        parts.append(one - other)
-    return np.concatenate(parts)
+        exchanged = drawn[start : start + size].astype(np.float64)
+        changes = [exchanged @ (of[1, telling] - of[0, telling]) for of in parts]
+        one, other = (
+            [of[model].sum(axis=0) + sign * change for of, change in zip(parts, changes, strict=True)]
+            for model, sign in ((0, 1), (1, -1))
+        )
+        scores = [(at * (above + inner) / np.maximum(of + inner, 0.5)).sum(axis=1) for at, above, of in (one, other)]
+        differences.append((scores[0] - scores[1]) / total)
+    return np.concatenate(differences)
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:

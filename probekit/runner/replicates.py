@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.evaluate.groups import ScoreHistograms, histogram_average_precision, histogram_roc_auc
+from probekit.evaluate.groups import ScoreHistograms, histogram_roc_auc
 from probekit.evaluate.intervals import NARROW, Floats, delete_one
 
 METRICS = ("average_precision", "f1", "roc_auc")
@@ -32,9 +32,27 @@ def without_each_group(histograms: ScoreHistograms, confusion: NDArray[np.int64]
 
 
 def precision_without_each(histograms: ScoreHistograms) -> Floats:
-    """Average precision without each group, (groups,)."""
-    score = partial(histogram_average_precision, tied=histograms.tied)
-    return delete_one(score, histograms.positives, histograms.negatives)
+    """Average precision without each group, (groups,): ``histogram_average_precision`` of all but it.
+
+    Positives of a bin, and positives and cells down to it, are sums over groups: they are summed over bins first, and a
+    group is taken off after, in the bins alone that hold a positive.
+    """
+    p = histograms.positives[:, ::-1].astype(np.float64)
+    kept = np.flatnonzero((p > 0).any(axis=0))
+    inner = np.where(histograms.tied[::-1], 0.0, 0.5)[kept]  # within a bin positives lie evenly, but for ties
+    found = np.cumsum(p, axis=1)[:, kept]
+    called = np.cumsum(histograms.positives[:, ::-1] + histograms.negatives[:, ::-1], axis=1)[:, kept].astype(
+        np.float64
+    )
+    found -= inner * p[:, kept]
+    called -= inner * (p + histograms.negatives[:, ::-1])[:, kept]
+    return delete_one(partial(_precision, inner=inner), p[:, kept], found, called)
+
+
+def _precision(positives: Floats, found: Floats, called: Floats, inner: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        parts = positives * (found + inner) / np.maximum(called + inner, 0.5)
+        return np.asarray(parts.sum(axis=-1) / positives.sum(axis=-1))
 
 
 def _f1(confusion: NDArray[np.int64]) -> Floats:
