@@ -76,6 +76,7 @@ class Model:
         bend: what all derivatives were divided by.
         pairs: the fit's last steps.
         factor: of an earlier solve, kept up to date.
+        damping: added to the diagonal of the Hessian.
     """
 
     metric: Metric
@@ -86,7 +87,8 @@ class Model:
     bend: float
     pairs: list[tuple[Floats, Floats]]
     factor: Factor | None
+    damping: float
 
-    def quadratic(self, ridge: float = 0.0) -> Quadratic:
-        """The Hessian, plus a ridge if there is one."""
-        return Quadratic(self.metric.gram, self.pairs, self.factor, ridge)
+    def quadratic(self) -> Quadratic:
+        """The Hessian, damped."""
+        return Quadratic(self.metric.gram, self.pairs, self.factor, self.damping)

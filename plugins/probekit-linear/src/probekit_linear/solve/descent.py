@@ -23,6 +23,8 @@ FINE = 1e-6
 """A promise, relative to the objective at w = 0, below which the metric is good enough."""
 FLAT = 1e-14
 """The least curvature that a model has."""
+DAMPED = 1e-3
+"""The least damping that there is but none, in curvatures of a channel of scale 1."""
 PAIRS = 6
 """How many of a fit's last steps correct its metric."""
 SHARE = 20
@@ -41,6 +43,8 @@ class _Point:
         stuck: how many exact passes in a row left more than half of the gap.
         stalled: how many passes in a row ended with a promise not much less than the one before.
         pairs: the last steps in (w, gradient, slope), from which the metric learns.
+        damping: added to the diagonal of the metric: steps that went too far ask for it (Levenberg 1944, Marquardt
+            1963). Rows far out are decided on a short way, and what the metric sees of them ends there.
     """
 
     w: Floats
@@ -54,6 +58,7 @@ class _Point:
     stuck: int = 0
     pairs: list[tuple[Floats, Floats, float]] = field(default_factory=list)
     factor: Factor | None = None
+    damping: float = 0.0
 
 
 class Descent:
@@ -177,6 +182,8 @@ class Descent:
             hoped = 1e-4 * at.length * at.promise if np.isfinite(at.value) else 0.0
             if not values[i] <= at.value + hoped + noise[i]:
                 at.length /= 4
+                if -at.promise > (1e-10 if exact else 1e-5) * null[i]:  # else it is rounding that is in the way
+                    at.damping = max(4 * at.damping, DAMPED)
                 at.w = columns.w[c] + (at.w - columns.w[c]) / 4
                 at.b = float(columns.b[c] + (at.b - columns.b[c]) / 4)
                 if at.length > 1e-6:
@@ -185,6 +192,8 @@ class Descent:
             if at.gradient is not None:
                 at.pairs.append((at.w - columns.w[c], found.gradient[i] - at.gradient, found.slope[i] - at.slope))
                 del at.pairs[:-PAIRS]
+            if at.damping and at.length == 1.0 and values[i] <= at.value + 0.25 * at.promise:
+                at.damping = at.damping / 3 if at.damping > DAMPED else 0.0
             if exact:
                 at.stuck = at.stuck + 1 if gaps[i] > 0.5 * columns.gap[c] else 0
             columns.w[c], columns.b[c], columns.gap[c] = at.w, at.b, gaps[i] if exact else np.inf
@@ -353,7 +362,7 @@ class Descent:
         was = columns.w[c][channels] * unit
         pairs = [(s[channels] * unit, (y[channels] - centre * t) / unit / bend) for s, y, t in at.pairs]
         begin = was if start is None else start[channels] * unit
-        model = Model(metric, was, gradient, begin, unit, bend, pairs, at.factor)
+        model = Model(metric, was, gradient, begin, unit, bend, pairs, at.factor, at.damping)
         result = columns.minimum(c, model)
         at.factor = model.factor
         if result is None:

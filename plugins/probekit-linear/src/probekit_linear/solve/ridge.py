@@ -98,13 +98,13 @@ class L2Columns(Columns):
         """Where the model plus the penalty is least."""
         k = int(self.width[c])
         ridge = self.ridge[c] / model.unit**2 / model.bend  # of standardised channels, in the metric's units
-        H = model.quadratic(0.0)
+        H = model.quadratic()
         change = np.zeros(len(model.w))
         change[k:] = -model.w[k:]  # a start on more channels: the model says what becomes of the others
         gradient = model.gradient + ridge * model.w
         if change.any():
             gradient = gradient + H.times(change)
-        H.lend(self._factor(model.metric, float(np.exp(np.log(ridge).mean())), k))
+        H.lend(self._factor(model.metric, float(np.exp(np.log(ridge).mean())) + model.damping, k))
         change[:k] = -H.solve(np.arange(k), gradient[:k])
         return change, float(model.gradient @ change) + float(ridge * model.w @ change)
 
