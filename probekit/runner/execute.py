@@ -165,7 +165,8 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             wanted = Wanted(
                 conditions,
                 range(job.repeat, experiment.nulls.random_channels, experiment.repeats),
-                experiment.stability.pairs,
+                experiment.stability.pairs if job.repeat == 0 else 0,
+                experiment.stability.expected_false,
                 experiment.stability.knockoffs,
                 experiment.evaluation.description_length,
                 outer if job.repeat == 0 else None,

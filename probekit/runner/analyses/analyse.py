@@ -25,6 +25,7 @@ class Wanted:
         conditions: null condition -> the images with its labels, and the cells that are scored.
         draws: numbers of this repeat's draws of random channels, among those of all repeats.
         pairs: complementary pairs of halves.
+        target: bound on the expected number of false channels in the stable set.
         fdr: rate of false discoveries against knockoffs; none leaves them out.
         code: whether labels are coded.
         outer: folds that leave one outer group out, or none.
@@ -34,6 +35,7 @@ class Wanted:
     conditions: Mapping[str, tuple[Dataset, ReferenceCells]]
     draws: Sequence[int]
     pairs: int
+    target: float
     fdr: float | None
     code: bool
     outer: OuterFolds | None
@@ -70,7 +72,7 @@ def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progres
         if wanted.outer is not None:
             advance(0, "outer groups")
             outer = list(leave_out(opened, entry, wanted.outer))
-    selections = list(draw_selections(opened, output, wanted.pairs, wanted.fdr, advance))
+    selections = list(draw_selections(opened, output, wanted.pairs, wanted.target, wanted.fdr, advance))
     return Analyses(nulls, selections, codes, _substitutes(opened), outer)
 
 

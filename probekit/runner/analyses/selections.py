@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from probekit.api import Problem
 from probekit.evaluate.knockoffs import antisymmetric, draw_knockoffs, knockoff_selection
-from probekit.evaluate.stability import complementary_halves
+from probekit.evaluate.stability import complementary_halves, most_selected
 from probekit.features.rows import MemoryRows
-from probekit.runner.job import JobOutput, OpenJob, ProbeEntry, Progress
+from probekit.runner.job import FoldPath, JobOutput, OpenJob, ProbeEntry, Progress
 from probekit.sampling.rows import fold_weights, training_moments
 from probekit.sampling.seeds import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
 class Selections:
-    """What a probe selected on halves of the groups, at the rung that its folds chose (their median).
+    """What a probe selected on halves of the groups, at the last rung that is sparse enough for a bound.
 
     Attributes:
         selected: (2 pairs, channels), halves of a pair next to each other.
-        by_fold: the supports of the folds' chosen fits, (folds, channels).
+        by_fold: the supports of the folds' fits at that rung, (folds, channels).
         knockoffs: the channels that are selected against their knockoffs, (channels,); none where not asked for.
     """
 
@@ -36,12 +36,13 @@ class Selections:
 
 
 def draw_selections(
-    opened: OpenJob, output: JobOutput, pairs: int, fdr: float | None, advance: Progress
+    opened: OpenJob, output: JobOutput, pairs: int, target: float, fdr: float | None, advance: Progress
 ) -> Iterator[Selections]:
     """The first probe without an upstream, on every concept: the one whose path ranks the channels.
 
     Args:
         pairs: of complementary halves.
+        target: the bound on the expected number of false channels in the stable set.
         fdr: the rate of false discoveries against knockoffs; none leaves them out.
     """
     job = opened.job
@@ -50,12 +51,12 @@ def draw_selections(
         return
     channels = job.collection.channels
     for concept, name in enumerate(job.dataset.concepts):
-        chosen = [path.kept[path.chosen].fit for (_, of), path in output.paths[entry.name].items() if of == concept]
-        rungs = [fit.rung for fit in chosen if isinstance(fit.rung, int)]
-        if len(rungs) < len(chosen) or all(len(fit.support) == channels for fit in chosen):
-            continue  # it selects nothing
+        paths = [path for (_, of), path in output.paths[entry.name].items() if of == concept]
+        rung = _sparse_rung(paths, most_selected(channels, pairs, target))
+        if rung is None:
+            continue  # its first rung selects everything
         advance(0, f"{name} · stability")
-        rung = int(np.median(rungs))
+        chosen = [kept.fit for path in paths if (kept := path.at(rung)) is not None]
         training = opened.training
         y = training.y[concept]
         drawn = training.group[(y == 1) & training.drawn[concept]]
@@ -86,6 +87,20 @@ def draw_selections(
             advance(0, f"{name} · knockoffs")
             known = _against_knockoffs(opened, entry, concept, rung, fdr)
         yield Selections(entry.name, concept, rung, selected, by_fold, known)
+
+
+def _sparse_rung(paths: Sequence[FoldPath], most: int) -> int | None:
+    """The last rung on which the folds select at most so many channels (their median, and at least one), or the first
+    that selects any; none where all rungs select equally many."""
+    rungs = [kept.fit.rung for kept in paths[0].kept if isinstance(kept.fit.rung, int)]
+    sizes = {
+        rung: float(np.median([len(kept.fit.support) for path in paths if (kept := path.at(rung)) is not None]))
+        for rung in rungs
+    }
+    if len(set(sizes.values())) < 2:
+        return None
+    fits = [rung for rung, size in sizes.items() if 1 <= size <= max(most, 1)]
+    return max(fits) if fits else min((r for r, size in sizes.items() if size >= 1), default=None)
 
 
 def _against_knockoffs(opened: OpenJob, entry: ProbeEntry, concept: int, rung: int, fdr: float) -> NDArray[np.bool_]:
