@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def write_shared_cells(
     """
     drawn = draw_cells(dataset)
     _write_index(folder, dataset, cells, drawn)
-    (folder / "sample" / "thumbnails").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "sample", ignore_errors=True)  # what a kill left
+    (folder / "sample" / "thumbnails").mkdir(parents=True)
     for number, ((backbone, layer), collection) in enumerate(collections.items()):
         header = {"about": json.dumps({"backbone": backbone, "layer": layer}, sort_keys=True)}
         content = save({"features": reference_features(dataset, collection, drawn)}, header)

@@ -554,10 +554,12 @@ def test_the_examples_of_the_reference_are_valid() -> None:
     page = Path(__file__).parents[3] / "docs" / "reference" / "label-sources.md"
     models: dict[str, type[Parameters]] = {"masks": MaskParameters, "coco": CocoParameters}
     examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
-    used = [example["data"] for example in examples if "data" in example and example["data"]["use"] in models]
-    assert {data["use"] for data in used} == set(models)
-    for data in used:
-        models[data["use"]].model_validate(data["with"])
+    data = [example["data"] for example in examples if "data" in example]
+    entries = [entry for of in data for entry in (of if isinstance(of, list) else [of])]
+    used = [entry for entry in entries if entry["use"] in models]
+    assert {entry["use"] for entry in used} == set(models)
+    for entry in used:
+        models[entry["use"]].model_validate(entry["with"])
     for example in examples:
         if "provenance" in example:
             MadeBy.model_validate(example["provenance"])
