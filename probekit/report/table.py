@@ -230,11 +230,8 @@ def _told(difference: Difference) -> str:
     p = f"p = {_digits(difference.p)}" if difference.p is not None and difference.p >= 0.001 else "p < .001"
     word = "established" if difference.established else "not established"
     power = "" if difference.established else f"; so many groups would show {_digits(difference.smallest)}"
-    k = {
-        True: " They need different numbers of channels.",
-        False: " That they need different numbers of channels is not.",
-    }
-    return f"{between}, {word} ({p}{power})." + (k[difference.k_differs] if difference.k_differs is not None else "")
+    k = {None: "", True: " k@95 differs.", False: " That k@95 differs is not established."}[difference.k_differs]
+    return f"{between}, {word} ({p}{power}).{k}"
 
 
 def _chance(line: Model) -> list[str]:
