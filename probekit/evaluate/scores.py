@@ -60,6 +60,20 @@ class Confusion:
         return float(f1_at(self.recall, self.fpr, 0.5))
 
 
+def f1_of_counts(counts: NDArray[np.number[Any]]) -> NDArray[np.float64]:
+    """:attr:`Confusion.f1` of many counts at once.
+
+    Args:
+        counts: of tp, fp, fn, tn, (..., 4).
+
+    Returns:
+        (...,); NaN without positives.
+    """
+    tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
+    with np.errstate(invalid="ignore"):
+        return np.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), np.nan)
+
+
 @dataclass(frozen=True)
 class Score:
     """One number of one point: ``sampling`` is the prevalence that it speaks of, ``natural`` or ``balanced`` (50/50,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from probekit.runner.sources import mark_circular
 from probekit.runner.statistics.book import Given
 from probekit.runner.statistics.everything import statistics
 from probekit.runner.tables import join_tables, write_table
+from probekit.sampling.splits import Fold
 
 _UNIT = ("backbone", "layer", "concept", "probe")
 _JOINED = (
@@ -36,6 +37,17 @@ _JOINED = (
     "outer",
 )
 
+_COMPARED = (
+    "matches",
+    "subspaces",
+    "complements",
+    "depth",
+    "profiles",
+    "exemplars",
+    "interactions",
+    "ablation",
+)
+
 
 def assemble(
     folder: Path,
@@ -43,7 +55,7 @@ def assemble(
     record: Mapping[str, Any],
     cells: ReferenceCells,
     images: NDArray[np.int32],
-    tested: NDArray[np.bool_],
+    folds: Sequence[Sequence[Fold]],
     clock: Clock,
 ) -> None:
     """Writes the run's tables, its scorers and score maps, and last of all that it is complete.
@@ -52,10 +64,12 @@ def assemble(
         record: what ``run.json`` says.
         cells: that were scored.
         images: the image of each cell, (cells,).
-        tested: which groups any fold tests, (groups,).
+        folds: of each repeat.
         clock: of this process; what an earlier one that was stopped took is not known.
     """
     parts = [folder / "jobs" / job.name for job in jobs]
+    tested = np.zeros(len(record["groups"]), dtype=bool)
+    tested[np.concatenate([fold.test for of_repeat in folds for fold in of_repeat])] = True
     for name in _JOINED:
         join_tables(parts, folder, name)
     points = [row for part in parts for row in pq.read_table(part / "points.parquet").to_pylist()]
@@ -74,6 +88,9 @@ def assemble(
     write_table(folder, "results", mark_circular(found.results, pairs, points))
     for name in ("k_tau", "models", "differences", "nulls", "stability"):
         write_table(folder, name, mark_circular(getattr(found, name), pairs))
+    write_table(folder, "folds", _fold_rows(folds, record["groups"]))
+    for name in _COMPARED:
+        write_table(folder, name, [])
     with clock.measured("statistics", "cross labels"):
         write_table(folder, "cross_label", cross_label_rows(jobs, parts, record, cells))
         write_table(folder, "label_agreement", agreement_rows(record, cells))
@@ -86,6 +103,13 @@ def assemble(
     write_table(folder, "timings", clock.rows)
     write_atomically(folder / STATE, dump_json({**record, "reported_probe": reported, "complete": True}))
     shutil.rmtree(folder / "jobs")
+
+
+def _fold_rows(folds: Sequence[Sequence[Fold]], groups: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for repeat, of_repeat in enumerate(folds):
+        for fold in of_repeat:
+            for group in fold.test:
+                yield {"repeat": repeat, "fold": fold.index, "group": groups[group]}
 
 
 def _over_repeats(

@@ -30,9 +30,9 @@ from probekit.runner.prepare import Prepared, build_folds, data_digest, prepare,
 from probekit.runner.progress import Progress, Silent
 from probekit.runner.record import circular_labels, concept_line, describe_network, headline, run_record
 from probekit.runner.run import Run, load
+from probekit.runner.schemas import SCHEMA_VERSION
 from probekit.runner.scoring import ReferenceCells, common_cells, require_classes
 from probekit.runner.shared_cells import write_shared_cells
-from probekit.runner.tables import SCHEMA_VERSION
 from probekit.runner.write import write_job
 from probekit.spec.load import load_experiment
 from probekit.spec.models import Experiment
@@ -178,14 +178,12 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     progress.finish()
     with clock.measured("cells", "for comparisons elsewhere"):
         write_shared_cells(folder, dataset, cells, collections)
-    tested = np.zeros(len(dataset.groups), dtype=bool)
-    tested[np.concatenate([fold.test for of_repeat in folds for fold in of_repeat])] = True
     for other, _ in conditions.values():
         warnings += list(getattr(other.source, "notes", ()))
     record = {**identity, **run_record(prepared, dataset, cells, described), "warnings": warnings}
     if experiment.split.by == "blocks":
         record["left_out"] = left_out_rows(dataset, folds)
-    assemble(folder, prepared.jobs, record, cells, _images(dataset), tested, clock)
+    assemble(folder, prepared.jobs, record, cells, _images(dataset), folds, clock)
 
 
 def _images(dataset: Dataset) -> NDArray[np.int32]:

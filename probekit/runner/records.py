@@ -17,7 +17,7 @@ from probekit.runner.analyses.outer import LeftOut
 from probekit.runner.analyses.selections import Selections
 from probekit.runner.assess import Assessed, Point, Rung
 from probekit.runner.job import FINAL, FoldPath, JobInput, JobOutput, KeptFit
-from probekit.runner.tables import SCHEMAS
+from probekit.runner.schemas import SCHEMAS
 
 OBSERVED = "observed"
 """The condition of rows and labels as they are."""
@@ -199,6 +199,8 @@ def fit_rows(job: JobInput, output: JobOutput) -> Iterator[Row]:
                     "chosen": place == path.chosen,
                     "validation_ap": _number(kept.average_precision),
                     "threshold": float(kept.threshold),
+                    "margin_mean": kept.mean,
+                    "margin_deviation": kept.deviation,
                     "rows": output.rows[fold, concept],
                 }
         for concept, finals in output.finals[probe].items():

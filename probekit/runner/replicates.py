@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from probekit.evaluate.groups import ScoreHistograms, histogram_roc_auc
 from probekit.evaluate.intervals import NARROW, Floats, delete_one
+from probekit.evaluate.scores import f1_of_counts
 
 METRICS = ("average_precision", "f1", "roc_auc")
 """The scores that get intervals."""
@@ -24,7 +25,7 @@ def without_each_group(histograms: ScoreHistograms, confusion: NDArray[np.int64]
     counts = histograms.positives, histograms.negatives
     found = {
         "average_precision": precision_without_each(histograms),
-        "f1": delete_one(_f1, confusion),
+        "f1": delete_one(f1_of_counts, confusion),
     }
     if len(confusion) >= NARROW:  # below, no interval of it is given
         found["roc_auc"] = delete_one(histogram_roc_auc, *counts)
@@ -53,9 +54,3 @@ def _precision(positives: Floats, found: Floats, called: Floats, inner: Floats) 
     with np.errstate(invalid="ignore"):
         parts = positives * (found + inner) / np.maximum(called + inner, 0.5)
         return np.asarray(parts.sum(axis=-1) / positives.sum(axis=-1))
-
-
-def _f1(confusion: NDArray[np.int64]) -> Floats:
-    tp, fp, fn = confusion[..., 0], confusion[..., 1], confusion[..., 2]
-    with np.errstate(invalid="ignore"):
-        return np.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), np.nan)

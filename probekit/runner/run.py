@@ -89,7 +89,7 @@ def load(path: str | Path) -> Run:
     Raises:
         ProbekitError: there is no run, it is not finished, or another format.
     """
-    from probekit.runner.tables import SCHEMA_VERSION
+    from probekit.runner.schemas import SCHEMA_VERSION
 
     path = Path(path)
     info = read_state(path) if path.is_dir() else None

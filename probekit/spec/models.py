@@ -166,6 +166,9 @@ class Evaluation(Section):
         default=None, description="Where the scorer will be used: scores are given for it, too."
     )
     description_length: bool = Field(default=True, description="Labels are coded online, by every probe.")
+    bootstrap: int = Field(
+        default=0, ge=0, description="Resamples of the percentile bootstrap of groups, for comparison; 0 leaves it out."
+    )
 
 
 class Nulls(Section):
@@ -184,6 +187,22 @@ class Stability(Section):
     knockoffs: Share | None = Field(
         default=None, description="A rate of false discoveries: channels are also selected against knockoffs."
     )
+
+
+class Comparison(Section):
+    """How the models' channels are set against each other, and what each channel is shown by."""
+
+    draws: int = Field(default=999, ge=0, description="Groups are re-paired at random so often; 0 leaves matching out.")
+    complements: bool = Field(default=True, description="Joint probes: what one model's channels add to another's.")
+    interactions: bool = Field(default=True, description="Whether products of channels add to the score.")
+    exemplars: int = Field(default=3, ge=0, description="Images a channel and kind: highest, lowest, at the threshold.")
+
+
+class Ablation(Section):
+    """Selected channels set to their mean in the network's forward pass, and scored at later layers."""
+
+    draws: int = Field(default=0, ge=0, description="Draws of as many other channels; 0 leaves ablation out.")
+    images: int | None = Field(default=None, ge=1, description="So many test images; all unless set.")
 
 
 class Store(Section):
@@ -225,6 +244,8 @@ class Experiment(Section):
     evaluation: Evaluation = Evaluation()
     nulls: Nulls = Nulls()
     stability: Stability = Stability()
+    comparison: Comparison = Comparison()
+    ablation: Ablation = Ablation()
     backbones: Mapping[Name, BackboneEntry] = Field(min_length=1)
     controls: tuple[str, ...] = Field(
         default=(), description="'twins' (each network with random weights) and control plugins' names; never ranked."

@@ -16,7 +16,7 @@ import probekit
 from probekit.api import ProbekitError
 from probekit.runner import folder as folder_module
 from probekit.runner.folder import begin, held
-from probekit.runner.tables import SCHEMAS
+from probekit.runner.schemas import SCHEMAS
 from probekit.testing.fakes import TinyBackbone
 
 Spec = Callable[..., Path]

@@ -18,7 +18,7 @@ import probekit
 from probekit.evaluate.groups import histogram_average_precision
 from probekit.evaluate.scores import average_precision, roc_auc
 from probekit.runner.run import Run
-from probekit.runner.tables import SCHEMAS
+from probekit.runner.schemas import SCHEMAS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "results.md"
 

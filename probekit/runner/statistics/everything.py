@@ -11,6 +11,7 @@ from probekit.evaluate.intervals import (
     jackknife_interval,
 )
 from probekit.runner.statistics.book import Book, Given, Line, Row, lines_of, read
+from probekit.runner.statistics.bootstrap import Ends, bootstrap_ends
 from probekit.runner.statistics.k_tau import k_tau_rows
 from probekit.runner.statistics.nulls import null_row, null_tests
 from probekit.runner.statistics.stability import stability_rows
@@ -32,7 +33,9 @@ class Statistics:
 def statistics(given: Given) -> Statistics:
     """All of a run's intervals, tests and sets."""
     book = read(given)
-    results = [_with_interval(row, book, given) for row in given.results]
+    resamples = given.record["spec"]["evaluation"]["bootstrap"]
+    ends = bootstrap_ends(given, resamples) if resamples else {}
+    results = [_with_interval(row, book, given, ends) for row in given.results]
     nulls: list[Row] = []
     verdicts: dict[Line, tuple[bool | None, list[str]]] = {}
     for line in lines_of(given, controls=False):
@@ -45,7 +48,7 @@ def statistics(given: Given) -> Statistics:
     return Statistics(results, curves, models, pairs, nulls, list(stability_rows(given)))
 
 
-def _with_interval(row: Row, book: Book, given: Given) -> Row:
+def _with_interval(row: Row, book: Book, given: Given, ends: Ends) -> Row:
     score = book.replicates.get((row["point_id"], row["metric"]))
     if score is None or (row["split"], row["sampling"]) != ("test", "natural"):
         return row
@@ -53,7 +56,9 @@ def _with_interval(row: Row, book: Book, given: Given) -> Row:
     interval = jackknife_interval(score.value, score.deleted, positives)
     if row["metric"] == "roc_auc" and len(positives) < NARROW:
         interval = Interval(score.value, reason=f"no interval of it holds below {NARROW} groups")
-    return {**row, "lo": interval.lo, "hi": interval.hi, "reason": interval.reason}
+    resampled = ends.get((row["point_id"], row["metric"]))
+    other = {} if resampled is None else {"bootstrap_lo": resampled.lo, "bootstrap_hi": resampled.hi}
+    return {**row, "lo": interval.lo, "hi": interval.hi, "reason": interval.reason, **other}
 
 
 def _concept_of(point_id: str) -> str:
