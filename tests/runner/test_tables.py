@@ -150,5 +150,5 @@ def test_frames(finished: Run) -> None:
         assert isinstance(frame, pd.DataFrame)
         assert len(frame)
     assert run.points is run.points
-    with pytest.raises(probekit.api.ProbekitError, match="the run has cells, channels"):
+    with pytest.raises(probekit.api.ProbekitError, match="the run has ablation, cells"):
         run.table("nothing")
