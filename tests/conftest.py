@@ -105,7 +105,7 @@ def surveyed(
         everything = {
             "nulls": "{random_channels: 4}",
             "stability": "{pairs: 10, knockoffs: 0.9}",
-            "evaluation": "{grid: 8}",
+            "evaluation": "{grid: 8, bootstrap: 500}",
         }
         yield run(
             write_spec(folder, data=data, backbones=backbones, repeats="2", controls="[twins]", **everything),

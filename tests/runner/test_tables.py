@@ -100,6 +100,21 @@ def test_histograms_give_the_average_precision(finished: Run) -> None:
     assert groups["positives"].notna().eq(groups["point_id"].isin(reported)).all()
 
 
+def test_the_bootstrap_stands_beside_the_intervals_where_it_is_asked_for(finished: Run, surveyed: Run) -> None:
+    assert finished.results["bootstrap_lo"].isna().all()
+    rows = surveyed.results.merge(surveyed.points, on="point_id")
+    given = rows[rows["bootstrap_lo"].notna()]
+    assert set(given["metric"]) == {"average_precision", "f1"}
+    assert set(given["rung"]) == {"chosen", "full"}
+    assert given["repeat"].isna().all()  # two repeats: their means are what is reported
+    assert (given["sampling"] == "natural").all()
+    assert (given["bootstrap_lo"] < given["bootstrap_hi"]).all()
+    within = given["value"].between(given["bootstrap_lo"], given["bootstrap_hi"])
+    assert within.mean() > 0.9
+    ratio = (given["bootstrap_hi"] - given["bootstrap_lo"]) / (given["hi"] - given["lo"])
+    assert 0.3 < ratio.median() < 1.5
+
+
 def scores_of(run: Run, metric: str) -> pd.Series:
     results = run.results
     return results[
