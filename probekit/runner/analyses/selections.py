@@ -61,6 +61,8 @@ def draw_selections(
         y = training.y[concept]
         drawn = training.group[(y == 1) & training.drawn[concept]]
         positives = np.bincount(drawn, minlength=len(job.dataset.groups))
+        if (positives > 0).sum() < 2:
+            continue  # no two halves could both hold one
         seed = derive_seed(job.seed, "stability", name)  # the same halves for all models
         halves = complementary_halves(job.dataset.groups, positives, pairs, seed)
         members = np.array([training.training(concept, np.flatnonzero(half)) for half in halves])
