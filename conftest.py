@@ -8,6 +8,19 @@ from pathlib import Path
 import pytest
 
 
+_MADE_ONCE = ("surveyed", "finished")
+"""Session fixtures that take a run to make."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that read the same finished run go to the same worker."""
+    for item in items:
+        for name in _MADE_ONCE:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of photographs and weights beside the checkout (or where ``PROBEKIT_SHARED`` points).
