@@ -20,7 +20,7 @@ def unbiased_cka(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]
     """Unbiased linear CKA: 1 for what is equal up to rotation and one scale, near 0 (and at times below) for what is
     unrelated.
 
-    With channels centred K 1 = 0, and HSIC_1 needs X'Y and the cells' own squares alone: O(n (p + q)^2), no n by n array.
+    With channels centred K 1 = 0, and HSIC_1 needs but X'Y and the cells' own squares: O(n (p + q)^2), no n by n array.
 
     Args:
         one, other: channels of the same cells, (n, p) and (n, q).
