@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from probekit.api import Backbone, BackbonePlugin, Batch, FeatureMap
+from probekit.api.taps import Edit, editing
+from probekit.features.cost import count_flops, counted
 from probekit.features.offset import measure_offset
 
 CPU = torch.device("cpu")
@@ -65,9 +67,12 @@ class BackboneContract:
         taps: the layers to test.
         sizes: (height, width) of the photographs: landscape, portrait, odd, no multiple of a stride.
         sees_pixels: false for a backbone whose features do not depend on the pixels (position).
+        runs_on_meta: false for an adapter that cannot be loaded on torch's meta device.
         own_offset: layer -> (x, y) in original pixels: what the network is known to be off by, as strided convolutions
             with 'same' padding are before training; taken off before an impulse must come back within half a cell.
         impulse_taps: the layers at which impulses are measured; all ``taps`` where empty.
+        edits: those of ``taps`` whose channels can be ablated, in the order in which a pass reaches them; what the last
+            one holds depends on all others.
     """
 
     plugin: ClassVar[BackbonePlugin]
@@ -75,8 +80,10 @@ class BackboneContract:
     taps: ClassVar[Sequence[str]]
     sizes: ClassVar[Sequence[tuple[int, int]]] = ((97, 163), (163, 97), (129, 131))
     sees_pixels: ClassVar[bool] = True
+    runs_on_meta: ClassVar[bool] = True
     own_offset: ClassVar[Mapping[str, tuple[float, float]]] = {}
     impulse_taps: ClassVar[Sequence[str]] = ()
+    edits: ClassVar[Sequence[str]] = ()
 
     @classmethod
     def loaded(cls) -> Backbone:
@@ -202,6 +209,33 @@ class BackboneContract:
         _assert_close(
             run(alone, [image], self.taps[:1])[0][self.taps[0]].values, together[self.taps[0]].values, "alone"
         )
+
+    def test_edited_channels_are_what_was_set(self) -> None:
+        """In an ablated layer the channels that were set, and no others, have their new value in every cell; later
+        layers follow. An edit of no channel changes nothing, to the bit."""
+        image = photograph(*self.sizes[0])
+        plain = run(self.loaded(), [image], self.taps)[0]
+        for tap in self.edits:
+            width = self.loaded().layers[tap].channels
+            for channels in (np.arange(0), np.array([width - 1, 0]), np.arange(width)):
+                values = 1.0 + np.arange(len(channels))
+                with editing(Edit(tap, [channels], [values]), self.plugin.name):
+                    edited = run(self.loaded(), [image], self.taps)[0]
+                expected = plain[tap].values.clone()
+                expected[channels] = torch.tensor(values, dtype=expected.dtype)[:, None, None]
+                assert torch.equal(edited[tap].values, expected), f"{tap}: not what was set"
+                changed = [name for name in self.taps if not torch.equal(edited[name].values, plain[name].values)]
+                assert len(channels) or not changed, f"{tap}: an edit of no channel changes {changed}"
+                assert not len(channels) or self.edits[-1] in changed, f"{tap}: the pass goes on without the edit"
+
+    def test_operations_are_counted_without_weights(self) -> None:
+        """A pass on torch's meta device has as many operations up to each layer as a real one."""
+        if not self.runs_on_meta:
+            pytest.skip("the adapter is said not to run on the meta device")
+        prepared = self.loaded().prepare(photograph(*self.sizes[0]))
+        batch = Batch(prepared.tensor[None], [prepared.geometry])
+        found = count_flops(build(self.plugin, self.parameters), self.taps, prepared)
+        assert found == counted(self.loaded(), self.taps, batch)
 
     def test_prepare_leaves_the_photograph_alone(self) -> None:
         """A read-only photograph, as decoders return it, is accepted and not changed."""

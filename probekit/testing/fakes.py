@@ -44,7 +44,8 @@ class TinyBackbone:
     same, stride 8). Pads right and below to a multiple of 8. ``bundled`` has fixed weights, whatever the seed.
 
     Attributes:
-        loads: how often any instance loaded; ``forwards``: images passed through any instance. Tests reset them.
+        loads: how often any instance loaded; ``forwards``: images passed through any instance; neither counts what
+            happens on the meta device, without weights. Tests reset them.
     """
 
     loads = 0
@@ -84,7 +85,7 @@ class TinyBackbone:
         """Builds all three convolutions."""
         import torch
 
-        TinyBackbone.loads += 1
+        TinyBackbone.loads += device.type != "meta"
         width = self._parameters.width
         generator = torch.Generator().manual_seed(self._seed)
         modules = {
@@ -110,13 +111,13 @@ class TinyBackbone:
 
     def forward(self, batch: Batch, layers: Sequence[str]) -> Sequence[Mapping[str, FeatureMap]]:
         """Convolution, ReLU, three times."""
-        TinyBackbone.forwards += len(batch.geometry)
+        TinyBackbone.forwards += 0 if batch.tensor.is_meta else len(batch.geometry)
         modules = self._modules
 
         def call() -> None:
             modules["head"](modules["body"](modules["stem"](batch.tensor).relu()).relu())
 
-        taps = read_taps({name: modules[name] for name in layers}, call)
+        taps = read_taps({name: modules[name] for name in layers}, call, dict.fromkeys(layers, 1))
         return [
             {name: FeatureMap(taps[name][i].relu(), geometry.grid(*taps[name].shape[2:])) for name in layers}
             for i, geometry in enumerate(batch.geometry)

@@ -15,6 +15,7 @@ from probekit.testing.backbones import CPU, BackboneContract, build, run
 class TestGabor(BackboneContract):
     plugin = PLUGIN
     taps = ("filters", "energy")
+    edits = taps
 
 
 class TestShrunkGabor(BackboneContract):

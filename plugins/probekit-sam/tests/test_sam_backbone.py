@@ -42,6 +42,7 @@ class TestSam(BackboneContract):
     # 32 x 32 cells: attention spreads a change over all cells, the more thinly the more there are.
     parameters: ClassVar = {**SMALL, "image_size": 512, "weights": "random"}
     taps = ("blocks.0", "blocks.1", "blocks.3", "neck")
+    edits = taps
 
 
 @cache

@@ -50,6 +50,7 @@ class TestResNet(BackboneContract):
     plugin = PLUGIN
     parameters: ClassVar = {"model": RESNET, "weights": "random", "min_size": SIDE, "max_size": 2000}
     taps = ("body.conv1", "body.bn1", "body.layer1", "body.layer3", "body.layer4", "fpn.1", "fpn.pool")
+    edits = taps[:-1]
     sizes = ((SHORT, 163), (163, SHORT))
     # Before training the coarse maps drown the fine ones in the pyramid: its geometry is measured below.
     impulse_taps = ("body.layer1", "body.layer3", "body.layer4")
@@ -60,6 +61,7 @@ class TestMobileNet(BackboneContract):
     plugin = PLUGIN
     parameters: ClassVar = {"model": MOBILE, "weights": "random", "min_size": LARGE, "max_size": 2000}
     taps = ("body.0", "body.6", "body.12", "body.16", "fpn.0", "fpn.1", "fpn.pool")
+    edits = (*taps[:4], "fpn.1")
     sizes = ((SHORT, 163), (163, SHORT))
     own_offset: ClassVar = {
         name: strided(stride, LARGE) for name, stride in zip(taps, (2, 8, 16, 32, 32, 32, 32), strict=True)

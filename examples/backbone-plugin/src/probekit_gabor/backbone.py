@@ -72,7 +72,8 @@ class Gabor:
     def forward(self, batch: Batch, layers: Sequence[str]) -> Sequence[Mapping[str, FeatureMap]]:
         """One pass; it ends at the last of ``layers``."""
         network = nn.Sequential(*self._modules.values())
-        maps = read_taps({name: self._modules[name] for name in layers}, lambda: network(batch.tensor))
+        modules = {name: self._modules[name] for name in layers}
+        maps = read_taps(modules, lambda: network(batch.tensor), axes=dict.fromkeys(layers, 1))
         return [
             {name: FeatureMap(maps[name][i], geometry.grid(*maps[name].shape[2:])) for name in layers}
             for i, geometry in enumerate(batch.geometry)

@@ -70,6 +70,10 @@ class Sam:
         """Builds the blocks up to the last of ``layers``; the neck needs them all."""
         neck = "neck" in layers
         depth = self._parameters.sizes.depth if neck else 1 + max(int(name.split(".")[1]) for name in layers)
+        if device.type == "meta":
+            with device:
+                self._network = load_encoder(self._parameters, None, self._seed, depth, neck=neck)
+            return
         network = load_encoder(self._parameters, weights_file(self._parameters), self._seed, depth, neck=neck)
         self._network = network.to(device=device, dtype=dtype)
 
@@ -92,7 +96,9 @@ class Sam:
         network = self._network
         if network is None:
             raise RuntimeError("forward before load")
-        outputs = read_taps({name: network.get_submodule(name) for name in layers}, lambda: network(batch.tensor))
+        modules = {name: network.get_submodule(name) for name in layers}
+        axes = {name: 1 if name == "neck" else 3 for name in layers}
+        outputs = read_taps(modules, lambda: network(batch.tensor), axes)
         maps = {name: value if name == "neck" else value.permute(0, 3, 1, 2) for name, value in outputs.items()}
         return [
             {name: FeatureMap(maps[name][i], geometry.grid(*maps[name].shape[2:])) for name in layers}

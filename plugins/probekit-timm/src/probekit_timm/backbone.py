@@ -27,7 +27,7 @@ from probekit.api import (
 )
 from probekit.api.checkpoints import file_digest, random_digest, read_state_dict
 from probekit_timm.bundled import BUNDLED, bundled_path, read_bundled
-from probekit_timm.networks import build, check_weights, describe, folded
+from probekit_timm.networks import build, check_weights, create_meta, describe, folded
 from probekit_timm.parameters import TimmParameters
 from probekit_timm.pretrained import pretrained_config, pretrained_file
 from probekit_timm.taps import Tap
@@ -38,6 +38,9 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+_CHANNELS_ALONG = {"nchw": 1, "nhwc": 3, "tokens": 2}
+"""The dimension of a module's output, by its layer's kind."""
 
 
 class Layers(dict[str, Layer]):
@@ -150,6 +153,9 @@ class Timm:
         """Builds the network up to the last of ``layers`` and folds its BatchNorms, which is checked on one image."""
         self._check_layers(layers)
         model, weights, description = self._parameters.model, self._parameters.weights, self._description
+        if device.type == "meta":
+            self._network = create_meta(model, description.arguments)
+            return
         tensors, pretrained = None, {}
         if weights == "pretrained":
             path, _ = pretrained_file(model)
@@ -207,8 +213,13 @@ class Timm:
         if network is None:
             raise RuntimeError("forward before load")
         tensor = batch.tensor.contiguous(memory_format=torch.channels_last) if self._convolutional else batch.tensor
-        outputs = read_taps({name: network.get_submodule(name) for name in layers}, lambda: network(tensor))
         taps = self._description.taps
+        outputs = read_taps(
+            {name: network.get_submodule(name) for name in layers},
+            lambda: network(tensor),
+            {name: _CHANNELS_ALONG[taps[name].layer.kind] for name in layers},
+            {name: taps[name].prefix for name in layers},
+        )
         maps = {name: _channels_first(output, taps[name], batch.geometry[0]) for name, output in outputs.items()}
         return [
             {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from probekit.api import Batch, FeatureMap, Grid, InputGeometry, Layer, Prepared, WeightsInfo, read_taps
-from probekit_torchvision.networks import Trunk, describe, find_weights, fold, load_trunk, norm_eps
+from probekit_torchvision.networks import POOL, Trunk, describe, find_weights, fold, load_trunk, norm_eps
 from probekit_torchvision.parameters import FasterRCNNParameters
 
 
@@ -70,6 +70,10 @@ class FasterRCNN:
 
     def load(self, layers: Sequence[str], device: torch.device, dtype: torch.dtype) -> None:
         """Builds the trunk up to the last of ``layers``, folds its norms, and lays it out channels last."""
+        if device.type == "meta":
+            with device:
+                self._trunk = load_trunk(self._parameters, None, self._seed, layers)
+            return
         _, path = find_weights(self._parameters, self._seed)
         trunk = load_trunk(self._parameters, path, self._seed, layers)
         fold(trunk, layers)
@@ -89,8 +93,9 @@ class FasterRCNN:
         if trunk is None:
             raise RuntimeError("forward before load")
         tensor = batch.tensor.contiguous(memory_format=torch.channels_last)
-        outputs = read_taps(trunk.taps(layers), lambda: trunk(tensor))
-        maps = {name: outputs["fpn"][name[4:]] if name.startswith("fpn.") else outputs[name] for name in layers}
+        taps = trunk.taps(layers)
+        outputs = read_taps(taps, lambda: trunk(tensor), {name: 1 for name in taps if name != POOL})
+        maps = {name: outputs[name]["pool"] if name == POOL else outputs[name] for name in layers}
         return [
             {name: FeatureMap(maps[name][i], _grid(name, maps[name], geometry)) for name in layers}
             for i, geometry in enumerate(batch.geometry)
@@ -99,7 +104,7 @@ class FasterRCNN:
 
 def _grid(name: str, values: torch.Tensor, geometry: InputGeometry) -> Grid:
     rows, columns = values.shape[2:]
-    if name != "fpn.pool":
+    if name != POOL:
         return geometry.grid(rows, columns)
     # Every second cell of the coarsest map: a cell's centre is that of the cell it was taken from.
     fine = geometry.grid(geometry.input_height // 32, geometry.input_width // 32)

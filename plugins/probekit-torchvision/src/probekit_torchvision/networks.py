@@ -18,6 +18,9 @@ from probekit_torchvision.parameters import FasterRCNNParameters
 
 _COUNTER = "num_batches_tracked"  # BatchNorm2d has it, FrozenBatchNorm2d does not; no evaluation reads it
 
+POOL = "fpn.pool"
+"""Every second cell of the coarsest map."""
+
 
 class Trunk(torch.nn.Module):
     """A detector's body, and its feature pyramid where a layer of it is asked for.
@@ -47,11 +50,14 @@ class Trunk(torch.nn.Module):
         return x if self.fpn is None else self.fpn(x)
 
     def taps(self, layers: Sequence[str]) -> dict[str, torch.nn.Module]:
-        """The modules to read for ``layers``: body children by their layer's name, the pyramid as ``fpn``."""
-        modules = {name: self.get_submodule(name) for name in layers if name.startswith("body.")}
-        if self.fpn is not None and len(modules) < len(layers):
-            modules["fpn"] = self.fpn
-        return modules
+        """The modules to read for ``layers``: body children, the pyramid's last convolutions, and the whole pyramid for
+        ``fpn.pool``, which no module of its own puts out."""
+        return {name: self._module(name) for name in layers}
+
+    def _module(self, name: str) -> torch.nn.Module:
+        if name == POOL:
+            return self.get_submodule("fpn")
+        return self.get_submodule(re.sub(r"^fpn\.", "fpn.layer_blocks.", name))
 
 
 def detector(parameters: FasterRCNNParameters) -> torch.nn.Module:
@@ -152,8 +158,7 @@ def fold(trunk: Trunk, layers: Sequence[str]) -> float:
     """Folds the trunk's norms into its convolutions, checked on one image of noise; the largest relative error."""
     with seeded(0), torch.no_grad():
         image = torch.randn(1, 3, 96, 128)
-        taps = trunk.taps(layers)
-        if trunk.fpn is not None and "fpn" in taps:
-            # The pyramid puts out a mapping; its finest map has passed through every block.
-            taps["fpn"] = trunk.fpn.get_submodule("layer_blocks.0")
+        # The pyramid's finest map has passed through every block.
+        pyramid = ["fpn.0"] if trunk.fpn is not None else []
+        taps = trunk.taps([*(name for name in layers if name.startswith("body.")), *pyramid])
         return fold_batch_norms(trunk, lambda: trunk(image), taps, (torch.nn.BatchNorm2d,))
