@@ -79,6 +79,7 @@ def run_record(
 ) -> dict[str, Any]:
     """What ``run.json`` says of a finished run."""
     provenances = {name: provenance_of(dataset.source, name) for name in dataset.concepts}
+    sizes = {cut.image.id: [cut.image.height, cut.image.width] for cut in dataset.cuts}
     return {
         "name": prepared.resolved.experiment.name,
         "repeats": prepared.resolved.experiment.repeats,
@@ -102,7 +103,8 @@ def run_record(
         },
         "shared_concepts": shared_concepts(dataset.source),
         "circular": sorted(map(list, circular_pairs(prepared))),
-        "images": sorted({cut.image.id for cut in dataset.cuts}),
+        "images": sorted(sizes),
+        "sizes": [size for _, size in sorted(sizes.items())],
         "groups": list(dataset.groups),
         "skipped": dict(dataset.skipped),
         "reference_cells": cells.digest,
