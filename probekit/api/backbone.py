@@ -101,7 +101,10 @@ class Backbone(Protocol):
         """Parameters (as under ``with``) of the same network with random weights; none where that means nothing."""
 
     def load(self, layers: Sequence[str], device: torch.device, dtype: torch.dtype) -> None:
-        """Builds the network with its weights, up to the last of ``layers``, in evaluation mode, ready to run."""
+        """Builds the network with its weights, up to the last of ``layers``, in evaluation mode, ready to run.
+
+        On torch's meta device it is built without weights, and reads none: a pass then gives shapes, by which a layer's
+        operations are counted. An adapter that cannot do so raises."""
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Resizes, normalises and pads one photograph, (height, width, 3) RGB. CPU, thread-safe, no batch dimension."""

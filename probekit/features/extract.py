@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from probekit.api import Backbone, Batch, FeatureMap, Issue, Prepared, ProbekitError, UnreadableImageError, WeightsInfo
+from probekit.features.cost import measure, note_cost
 from probekit.features.shards import StoredDtype
 from probekit.features.store import Collection, CollectionKey, Store
 from probekit.features.writing import FinishedMap, Writer
@@ -117,6 +118,7 @@ def extract(
     store: Store,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
+    measured: Prepared | None = None,
 ) -> Extraction:
     """Makes the store hold every item at every layer; computes what is missing, and loads the model only for that.
 
@@ -128,6 +130,7 @@ def extract(
         store: where features go.
         on_progress: told after each batch.
         on_wait: told who is extracting the same, where this call has to wait for them.
+        measured: an image by which the costs of layers are noted, where the model is loaded (see ``cost``).
 
     Raises:
         ProbekitError: NaN or infinity in features, no memory left on the device.
@@ -146,13 +149,16 @@ def extract(
         missing = _missing(items, collections)  # another process may have been here while we waited
         if not missing:
             return Extraction(collections, 0)
-        needed = {layer for layers in missing.values() for layer in layers}
-        with _memory_errors(request, None):
-            request.backbone.load(
-                [layer for layer in request.layers if layer in needed],
-                torch.device(request.device),
-                getattr(torch, request.dtype),
-            )
+        lacking = {layer for layers in missing.values() for layer in layers}
+        needed = [layer for layer in request.layers if layer in lacking]
+        device, dtype = torch.device(request.device), getattr(torch, request.dtype)
+        with memory_errors(request, None):
+            request.backbone.load(needed, device, dtype)
+        if measured is not None:
+            with memory_errors(request, measured):
+                costs = measure(request.backbone, needed, measured, device, dtype)
+            for layer, cost in costs.items():
+                note_cost(collections[layer], measured, cost)
         started = time.perf_counter()
         done, unreadable = _compute(request, items, missing, collections, on_progress)
         for collection in collections.values():
@@ -193,9 +199,9 @@ def _compute(
     todo = [item for key, item in {item.key: item for item in items}.items() if key in missing]
     channels = {layer: request.backbone.layers[layer].channels for layer in collections}
     with Writer(request.name, collections, channels, request.dtype) as writer, torch.inference_mode():
-        for batch in _batches(_prepared(request, todo, unreadable), request.batch, missing):
-            with _memory_errors(request, batch[0].prepared):
-                maps = _forward(request, batch, missing[batch[0].item.key])
+        for batch in _batches(prepared_items(request, todo, unreadable), request.batch, missing):
+            with memory_errors(request, batch[0].prepared):
+                maps = forward(request, [one.prepared for one in batch], missing[batch[0].item.key])
             for one, of_layers in zip(batch, maps, strict=True):
                 for layer, (values, fmap) in of_layers.items():
                     grid = one.item.tile.place(fmap.grid) if one.item.tile else fmap.grid
@@ -207,7 +213,9 @@ def _compute(
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
+    """An item, decoded and prepared."""
+
     item: Item
     prepared: Prepared
 
@@ -226,8 +234,12 @@ class _Photograph:
         return backbone.prepare(self._pixels[item.tile.window.slices] if item.tile else self._pixels)
 
 
-def _prepared(request: Request, items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[_Ready]:
-    """Decodes and prepares ahead, a bounded number of items, in order."""
+def prepared_items(request: Request, items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[Ready]:
+    """Decodes and prepares ahead, a bounded number of items, in order.
+
+    Args:
+        unreadable: image id -> why it could not be decoded, added to; such items are left out.
+    """
     ahead = request.batch + request.workers
     pending: deque[tuple[Item, Future[Prepared]]] = deque()
     source, photograph = None, None
@@ -243,16 +255,16 @@ def _prepared(request: Request, items: Sequence[Item], unreadable: dict[str, str
             if pending:
                 first, future = pending.popleft()
                 try:
-                    yield _Ready(first, future.result())
+                    yield Ready(first, future.result())
                 except UnreadableImageError as error:
                     unreadable[first.image] = str(error)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _batches(ready: Iterable[_Ready], size: int, missing: Mapping[str, tuple[str, ...]]) -> Iterator[list[_Ready]]:
+def _batches(ready: Iterable[Ready], size: int, missing: Mapping[str, tuple[str, ...]]) -> Iterator[list[Ready]]:
     """Groups items that can share a pass: one tensor shape, the same layers missing. Holds at most four batches."""
-    open_batches: dict[tuple[object, ...], list[_Ready]] = {}
+    open_batches: dict[tuple[object, ...], list[Ready]] = {}
     for one in ready:
         kind = (tuple(one.prepared.tensor.shape), missing[one.item.key])
         open_batches.setdefault(kind, []).append(one)
@@ -263,12 +275,12 @@ def _batches(ready: Iterable[_Ready], size: int, missing: Mapping[str, tuple[str
     yield from open_batches.values()
 
 
-def _forward(
-    request: Request, batch: Sequence[_Ready], layers: Sequence[str]
+def forward(
+    request: Request, batch: Sequence[Prepared], layers: Sequence[str]
 ) -> list[dict[str, tuple[torch.Tensor, FeatureMap]]]:
     """One pass: for each image and layer the values on the CPU, (rows, columns, channels), and the map they are of."""
     device, dtype = torch.device(request.device), getattr(torch, request.dtype)
-    prepared = [one.prepared for one in batch]
+    prepared = list(batch)
     if device.type == "cpu":
         # Kernels choose their way by the shape of a batch, so an image's last bits would depend on what else is
         # missing from the store: a short batch is filled up.
@@ -286,7 +298,7 @@ def _forward(
     return result
 
 
-class _memory_errors:  # noqa: N801
+class memory_errors:  # noqa: N801
     """Turns "out of memory" into one line that says which setting to change."""
 
     def __init__(self, request: Request, prepared: Prepared | None) -> None:
