@@ -251,7 +251,7 @@ def _fit_finals(
         replace(
             problems[FINAL, concept],
             seed=_seed(job, entry.name, "final"),
-            finals={label: [k.fit for k in kept] for label, kept in _labels(job, paths, concept).items()},
+            finals={label: [k.fit for k in kept] for label, kept in fits_by_label(job, paths, concept).items()},
         )
         for concept in range(len(job.dataset.concepts))
     ]
@@ -268,7 +268,7 @@ def _with_thresholds(
 ) -> dict[str, tuple[Fit, float]]:
     """The final fits of one concept by label, each with its threshold as a margin on raw features."""
     found = {}
-    for label, kept in _labels(job, paths, concept).items():
+    for label, kept in fits_by_label(job, paths, concept).items():
         fit = next(fit for fit in path.fits if fit.details.get("label") == label)
         scale = _scale(training, problem, [fit.scorer])
         # The folds' thresholds agree in units of their own negatives, not in margins.
@@ -413,7 +413,7 @@ def _calibrated(margins: NDArray[np.float32], positive: NDArray[np.bool_]) -> Ca
     return Calibrated(float(found.temperature[0]), float(found.offset[0]), float(positive.mean()))
 
 
-def _labels(job: JobInput, chosen: Mapping[tuple[int, int], FoldPath], concept: int) -> dict[str, list[KeptFit]]:
+def fits_by_label(job: JobInput, chosen: Mapping[tuple[int, int], FoldPath], concept: int) -> dict[str, list[KeptFit]]:
     """What is handed to a user, as the fits that the folds chose for it: ``chosen``; where there is a full probe also
     ``full``, and ``k90``, ``k95``, ``k99``: in each fold the smallest k that reaches that share on validation."""
     folds = [chosen[fold.index, concept] for fold in job.folds]

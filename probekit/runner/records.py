@@ -16,6 +16,7 @@ from probekit.runner.analyses.nulls import NotTested, NullDraw
 from probekit.runner.analyses.outer import LeftOut
 from probekit.runner.analyses.selections import Selections
 from probekit.runner.assess import Assessed, Point, Rung
+from probekit.runner.comparisons.interactions import Interactions
 from probekit.runner.job import FINAL, FoldPath, JobInput, JobOutput, KeptFit
 from probekit.runner.schemas import SCHEMAS
 
@@ -186,6 +187,30 @@ def code_rows(job: JobInput, codes: Mapping[tuple[str, int], CodeLength]) -> Ite
             "final": code.final,
             "portions": [portion.bits for portion in code.portions],
             "portions_uniform": [portion.uniform for portion in code.portions],
+        }
+
+
+def interaction_rows(job: JobInput, found: Iterable[Interactions]) -> Iterator[Row]:
+    """Rows of ``interactions``: each pair's, then that of all pairs together."""
+    for of in found:
+        line = {"backbone": job.backbone, "layer": job.layer, "concept": job.dataset.concepts[of.concept]}
+        if of.tests is not None:
+            tests = of.tests.weight, of.tests.statistic, of.tests.p, of.tests.q
+            for (i, j), *numbers in zip(of.channels.tolist(), *tests, strict=True):
+                values = dict(zip(("weight", "statistic", "p", "q"), map(_number, numbers), strict=True))
+                reason = "made of the channels and their squares" if values["p"] is None else None
+                yield {**line, "channel_i": i, "channel_j": j, **values, "reason": reason}
+        together, gain = of.together, of.together.gain
+        yield {
+            **line,
+            "alone": together.alone,
+            "joint": together.joint,
+            "gain": None if gain is None else gain.value,
+            "lo": None if gain is None else gain.lo,
+            "hi": None if gain is None else gain.hi,
+            "p_gain": together.p,
+            "established": together.established,
+            "reason": together.reason,
         }
 
 

@@ -24,6 +24,7 @@ from probekit.runner.records import (
     code_rows,
     fit_rows,
     group_rows,
+    interaction_rows,
     null_rows,
     outer_rows,
     point_id,
@@ -62,6 +63,7 @@ def write_job(
     write_table(temporary, "outer", outer_rows(job, analyses.outer))
     write_table(temporary, "selections", selection_rows(job, analyses.selections))
     write_table(temporary, "codes", code_rows(job, analyses.codes))
+    write_table(temporary, "interactions", interaction_rows(job, analyses.interactions))
     groups = [group_rows(job, a) for a in assessed]
     write_arrow(temporary / "groups.parquet", pa.concat_tables(groups))
     write_table(

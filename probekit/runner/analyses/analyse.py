@@ -1,4 +1,4 @@
-"""What is asked of a job's probes beside their scores: nulls, stability, substitutes, description length."""
+"""What is asked of a job's probes beside their scores: nulls, stability, substitutes, interactions, code length."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from probekit.runner.analyses.coding import code_lengths
 from probekit.runner.analyses.nulls import NotTested, NullDraw, draw_nulls, full_entry
 from probekit.runner.analyses.outer import LeftOut, leave_out
 from probekit.runner.analyses.selections import Selections, draw_selections
+from probekit.runner.comparisons.interactions import Interactions, find_interactions
 from probekit.runner.dataset import Dataset
 from probekit.runner.job import JobOutput, OpenJob, Progress
 from probekit.runner.scoring import ReferenceCells
@@ -30,6 +31,7 @@ class Wanted:
         code: whether labels are coded.
         outer: folds that leave one outer group out, or none.
         apart: keeps the spec's buffer between the parts of folds.
+        interactions: whether products of channels are tried.
     """
 
     conditions: Mapping[str, tuple[Dataset, ReferenceCells]]
@@ -40,6 +42,7 @@ class Wanted:
     code: bool
     outer: OuterFolds | None
     apart: Callable[[Sequence[Fold]], tuple[Fold, ...]]
+    interactions: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Analyses:
     codes: Mapping[tuple[str, int], CodeLength] = field(default_factory=dict)
     substitutes: Mapping[int, tuple[Substitute, ...]] = field(default_factory=dict)
     outer: Sequence[LeftOut] = ()
+    interactions: Sequence[Interactions] = ()
 
 
 def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progress) -> Analyses:
@@ -73,7 +77,8 @@ def analyse(opened: OpenJob, output: JobOutput, wanted: Wanted, advance: Progres
             advance(0, "outer groups")
             outer = list(leave_out(opened, entry, wanted.outer))
     selections = list(draw_selections(opened, output, wanted.pairs, wanted.target, wanted.fdr, advance))
-    return Analyses(nulls, selections, codes, _substitutes(opened), outer)
+    interactions = list(find_interactions(opened, output, advance)) if wanted.interactions else []
+    return Analyses(nulls, selections, codes, _substitutes(opened), outer, interactions)
 
 
 def _substitutes(opened: OpenJob) -> dict[int, tuple[Substitute, ...]]:

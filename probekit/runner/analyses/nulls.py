@@ -101,7 +101,7 @@ def random_channels(opened: OpenJob, entry: ProbeEntry, draws: Sequence[int]) ->
         generator(job.seed, RANDOM_CHANNELS, job.backbone, job.layer, job.repeat, draw).permutation(p) for draw in draws
     ]
     for concept in range(len(job.dataset.concepts)):
-        fitted = _fit(opened, entry, concept, [_ranked(order) for order in orders], widths)
+        fitted = _fit(opened, entry, concept, [ranked(order) for order in orders], widths)
         points = [
             Point(entry.name, concept, k, {fold: path for fold, kept in of.items() if (path := kept.at(k)) is not None})
             for of in fitted
@@ -126,12 +126,12 @@ def full_probe(opened: OpenJob, entry: ProbeEntry, condition: str) -> Iterator[N
 
 def full_points(opened: OpenJob, entry: ProbeEntry, concept: int) -> list[Point]:
     """The all-channel probe of one concept, fitted in the job's folds and chosen on their validation: one point."""
-    (of,) = _fit(opened, entry, concept, [_ranked(np.arange(opened.job.collection.channels))], (FULL,))
+    (of,) = _fit(opened, entry, concept, [ranked(np.arange(opened.job.collection.channels))], (FULL,))
     kept = {fold: path for fold, found in of.items() if (path := found.at(FULL)) is not None}
     return [Point(entry.name, concept, FULL, kept)]
 
 
-def _ranked(order: NDArray[np.int64]) -> Path:
+def ranked(order: NDArray[np.int64]) -> Path:
     """An upstream path that ranks the channels in this order, and says nothing else."""
     tiny = np.linspace(2e-9, 1e-9, len(order))  # where a refit starts: at zero, as good as
     arrays = {"weight": np.zeros(len(order)), "bias": np.zeros(())}
