@@ -118,15 +118,13 @@ def layer_costs(
     """
     costs = {}
     for network in networks:
-        prepared, declared = stand_in(network, dataset), list(network.backbone.layers)
+        prepared = stand_in(network, dataset)
         flops: Mapping[str, int] = {}
         with suppress(Exception):  # whatever an adapter raises means that it cannot
-            flops = count_flops(
-                network.plugin.load()(network.parameters, seed=experiment.seed), network.layers, prepared
-            )
-        for layer in sorted(
-            network.layers, key=lambda name: declared.index(name) if name in declared else len(declared)
-        ):
+            another = network.plugin.load()(network.parameters, seed=experiment.seed)
+            flops = count_flops(another, network.layers, prepared)
+        declared = {layer: place for place, layer in enumerate(network.backbone.layers)}
+        for layer in sorted(network.layers, key=lambda layer: declared.get(layer, len(declared))):
             noted = read_cost(collections[network.name, layer], prepared)
             counted = flops.get(layer, noted.flops if noted else 0)
             here = noted is not None and (noted.device, noted.threads) == (network.device, threads)
