@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from probekit.evaluate.scorer import save_scorer
 from probekit.runner.analyses.analyse import Analyses
 from probekit.runner.assess import Assessed, Point, curve_k, pool
+from probekit.runner.fold_fits import fold_fits, write_fold_fits
 from probekit.runner.folder import write_atomically
 from probekit.runner.job import SHARES, JobInput, JobOutput
 from probekit.runner.records import (
@@ -79,6 +80,8 @@ def write_job(
             if a.histograms is not None
         ),
     )
+    if job.repeat == 0:
+        write_fold_fits(temporary, *fold_fits(job, output))
     _write_scorers(temporary, job, output, described)
     _write_scores(temporary, job, assessed)
     temporary.replace(target)

@@ -27,6 +27,7 @@ from probekit.api import (
     Weights,
     WeightsInfo,
     hookimpl,
+    read_taps,
 )
 from probekit.api.checkpoints import file_digest
 from probekit.testing.fakes import DISCS, TINY, DiscParameters, DiscSource
@@ -120,6 +121,83 @@ class PlantedBackbone:
         ]
 
 
+class WiredParameters(Parameters):
+    """Of :class:`WiredBackbone`."""
+
+    axes: bool = True
+
+
+class WiredBackbone:
+    """Cells of 8 by 8 pixels through two ways: ``early`` (24 channels, 0 to 2 the brightness) and, after it and from
+    the pixels too, ``side`` (16 channels, 3 the brightness). Of ``late`` channel 0 is what ``early`` knows of the
+    brightness, channel 1 what ``side`` knows, both with a little of all else; 2 to 7 are noise."""
+
+    def __init__(self, parameters: WiredParameters, seed: int = 0) -> None:
+        self.axes = parameters.axes
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        return {name: Layer(width, (8, 8)) for name, width in (("early", 24), ("side", 16), ("late", 8))}
+
+    @property
+    def family(self) -> str:
+        return "wired"
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {"pad": 8}
+
+    def weights(self) -> WeightsInfo:
+        return WeightsInfo("bundled", "sha256:wired", "wired")
+
+    def twin(self) -> None:
+        return None
+
+    def load(self, layers: Sequence[str], device: Any, dtype: Any) -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(5)
+
+        def conv(width: int, size: int, bright: Sequence[int]) -> Any:
+            module = torch.nn.Conv2d(3, width, size, size, bias=True)
+            kernels = torch.randn(module.weight.shape, generator=generator) / 8
+            kernels[list(bright)] = 1.0 / (3 * size * size)
+            module.weight, module.bias = torch.nn.Parameter(kernels), torch.nn.Parameter(torch.ones(width))
+            return module.to(device, dtype)
+
+        self.early, self.side = conv(24, 8, (0, 1, 2)), conv(16, 8, (3,))
+        mix = torch.randn(8, 40, generator=generator) * 0.05
+        mix[:2] *= 0.02
+        mix[0, :3], mix[1, 24 + 3] = 1 / 3, 1.0
+        self.late = torch.nn.Conv2d(40, 8, 1, bias=False)
+        self.late.weight = torch.nn.Parameter(mix[:, :, None, None])
+        self.late.to(device, dtype)
+
+    def prepare(self, image: Any) -> Prepared:
+        import torch
+
+        height, width = image.shape[:2]
+        tensor = torch.zeros(3, -(-height // 8) * 8, -(-width // 8) * 8)
+        tensor[:, :height, :width] = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)
+        return Prepared(tensor, InputGeometry(height, width, height, width, *tensor.shape[1:]))
+
+    def forward(self, batch: Batch, layers: Sequence[str]) -> Sequence[Mapping[str, FeatureMap]]:
+        import torch
+
+        modules = {"early": self.early, "side": self.side, "late": self.late}
+
+        def call() -> None:
+            self.late(torch.cat([self.early(batch.tensor), self.side(batch.tensor)], dim=1))
+
+        maps = read_taps(
+            {name: modules[name] for name in layers}, call, dict.fromkeys(modules, 1) if self.axes else None
+        )
+        return [
+            {name: FeatureMap(maps[name][i], geometry.grid(*maps[name].shape[2:])) for name in layers}
+            for i, geometry in enumerate(batch.geometry)
+        ]
+
+
 class OddParameters(DiscParameters):
     """Of :class:`OddSource`: lists of images (``g00-1``) or groups (``g00``)."""
 
@@ -198,12 +276,15 @@ def hash_of(text: str) -> int:
 PLANTED = BackbonePlugin(
     "planted", "one channel is the truth", "run_fakes:PlantedBackbone", PlantedParameters, default_layers=("cells",)
 )
+WIRED = BackbonePlugin(
+    "wired", "two ways from pixels to a layer", "run_fakes:WiredBackbone", WiredParameters, default_layers=("late",)
+)
 ODD = LabelSourcePlugin("odd", "discs, with faults", "run_fakes:OddSource", OddParameters)
 
 
 @hookimpl
 def probekit_backbones() -> list[BackbonePlugin]:
-    return [TINY, PLANTED]
+    return [TINY, PLANTED, WIRED]
 
 
 @hookimpl

@@ -1,0 +1,153 @@
+"""What a probe loses when channels that feed it are set to their mean, against other channels of the same variance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from probekit.evaluate.intervals import ROUNDING, Replicates
+from probekit.evaluate.paired import difference_interval, one_sided_p
+
+NEAREST = 5
+"""A random channel is one of so many that are nearest in variance to the one that it stands for."""
+
+Floats = NDArray[np.float64]
+
+
+class Moments:
+    """Mean and variance of channels over the cells of several parts at once, each cell seen once.
+
+    Cells are summed about their own mean (Chan, Golub and LeVeque), so that a constant channel has no variance.
+
+    Args:
+        parts: how many, for example the folds' training parts.
+        channels: p.
+    """
+
+    def __init__(self, parts: int, channels: int) -> None:
+        self._count = np.zeros(parts)
+        self._mean, self._squares = np.zeros((2, parts, channels))
+
+    def add(self, values: NDArray[np.floating[Any]], to: Sequence[int]) -> None:
+        """Adds cells, (n, p), to some of the parts."""
+        if not len(values):
+            return
+        x = values.astype(np.float64)
+        center = x.mean(axis=0)
+        x -= center
+        squares, n = np.einsum("ij,ij->j", x, x), len(x)
+        for part in to:
+            delta, before = center - self._mean[part], self._count[part]
+            self._count[part] = before + n
+            self._mean[part] += delta * (n / (before + n))
+            self._squares[part] += squares + delta**2 * (before * n / (before + n))
+
+    @property
+    def mean(self) -> Floats:
+        """(parts, p); 0 without cells."""
+        return self._mean
+
+    @property
+    def variance(self) -> Floats:
+        """(parts, p), of the population."""
+        return self._squares / np.maximum(self._count, 1.0)[:, None]
+
+
+def like_channels(
+    selected: NDArray[np.integer[Any]], variance: Floats, draws: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]] | None:
+    """Random sets of as many other channels, alike in variance: each selected channel in turn (in random order) is
+    stood for by one of the ``NEAREST`` channels nearest in log variance that are neither selected nor taken.
+
+    Args:
+        selected: (k,).
+        variance: of all channels, (p,).
+
+    Returns:
+        the sets, (k,) each, every channel in the place of the one that it stands for; none where fewer than k channels
+        are not selected.
+    """
+    free = np.setdiff1d(np.arange(len(variance)), selected)
+    if len(free) < len(selected):
+        return None
+    with np.errstate(divide="ignore"):
+        # constant channels are alike
+        size = np.maximum(np.log(variance), np.log(np.finfo(np.float64).tiny))
+    sets = []
+    for _ in range(draws):
+        left, drawn = free, np.empty(len(selected), dtype=np.int64)
+        for place in rng.permutation(len(selected)):
+            near = np.argsort(np.abs(size[left] - size[selected[place]]), kind="stable")[:NEAREST]
+            at = int(rng.choice(near))
+            drawn[place] = left[at]
+            left = np.delete(left, at)
+        sets.append(drawn)
+    return sets
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What ablation takes from a score.
+
+    Attributes:
+        score, ablated, random: untouched, without the selected channels, and the mean without random ones.
+        difference, lo, hi: random less ablated, with its 95 % interval by groups.
+        p: one-sided; the larger of that by groups and that by draws.
+        circuit: p is at most .05 and the interval above zero; none where it could not be tested.
+        reason: why not.
+    """
+
+    score: float
+    ablated: float
+    random: float
+    difference: float
+    lo: float | None = None
+    hi: float | None = None
+    p: float | None = None
+    circuit: bool | None = None
+    reason: str | None = None
+
+
+def lost(score: float, ablated: Replicates, random: Sequence[Replicates], positives: NDArray[np.number[Any]]) -> Lost:
+    """Holds the selected channels against random ones.
+
+    Two things vary: which groups were seen, and which channels were drawn. The test by groups (jackknife of random less
+    ablated, draws averaged within each replicate) knows the first alone: of two random sets it would find one to be
+    worse than the other, given groups enough. So the selected set must also lie below what a further random set is
+    expected to give (:func:`below_draws`).
+
+    Args:
+        score: of the network as it is.
+        ablated: without the selected channels.
+        random: without each random set; at least one.
+        positives: positive cells of each group, (G,).
+    """
+    mean = Replicates.mean(random)
+    difference = mean - ablated
+    found = score, ablated.value, mean.value, difference.value
+    interval = difference_interval(difference.value, difference.deleted, positives)
+    if interval.reason is not None or interval.lo is None:
+        return Lost(*found, reason=interval.reason)
+    if len(random) < 2:
+        reason = "one random draw does not say how much draws differ: ablation.draws: 10, say"
+        return Lost(*found, interval.lo, interval.hi, reason=reason)
+    by_groups = one_sided_p(difference.value, difference.deleted, positives)
+    p = max(by_groups, below_draws(ablated.value, np.array([one.value for one in random])))
+    return Lost(*found, interval.lo, interval.hi, p, bool(p <= 0.05 and interval.lo > 0))
+
+
+def below_draws(value: float, draws: Floats) -> float:
+    """The probability that a further draw would be as low as ``value``: Student's t of a new observation.
+
+    Args:
+        draws: at least two, (D,).
+    """
+    n, mean, deviation = len(draws), float(draws.mean()), float(draws.std(ddof=1))
+    if deviation < ROUNDING:
+        return 0.0 if mean - value > ROUNDING else 1.0
+    return float(stdtr(n - 1, (value - mean) / (deviation * np.sqrt(1 + 1 / n))))

@@ -1,0 +1,303 @@
+"""Ablation: the selected channels of a layer set to their mean in the network's forward pass, and what the probes of
+later layers lose by it, against as many other channels of like variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probekit.api import POSITIVE, VOID
+from probekit.compare.ablation import Lost, Moments, like_channels, lost
+from probekit.evaluate.groups import score_histograms
+from probekit.evaluate.intervals import Replicates
+from probekit.evaluate.scorer import evaluate_scorers
+from probekit.evaluate.scores import average_precision
+from probekit.features.edited import Variant, edited_maps, opened_network, reach, require_same
+from probekit.features.extract import Request, prepared_items
+from probekit.features.store import Collection
+from probekit.plan.networks import Network
+from probekit.plan.units import Job
+from probekit.runner.dataset import Dataset
+from probekit.runner.extraction import items_of, request_of
+from probekit.runner.fold_fits import FoldFit, read_fold_fits
+from probekit.runner.prepare import Prepared
+from probekit.runner.progress import Progress
+from probekit.runner.replicates import precision_without_each
+from probekit.runner.sample import sample_images
+from probekit.runner.scoring import ReferenceCells, resampler
+from probekit.runner.tables import write_table
+from probekit.sampling.seeds import generator
+from probekit.sampling.splits import Fold
+from probekit.spec.models import Experiment
+
+Row = dict[str, Any]
+_Pair = tuple[str, str, int]
+"""A layer, a later one, and a concept's number."""
+
+
+def ablation_rows(
+    prepared: Prepared,
+    folder: Path,
+    dataset: Dataset,
+    cells: ReferenceCells,
+    collections: Mapping[tuple[str, str], Collection],
+    folds: Sequence[Fold],
+    threads: int,
+    progress: Progress,
+) -> Iterator[Row]:
+    """The rows of ``ablation``: every model, and each two of its layers of which one feeds the other. Nothing where
+    the spec asks for no draws. A network that was finished before a run was stopped is not run again.
+
+    Args:
+        folder: of the run; its jobs are done and still there.
+        cells: that are scored.
+        collections: (backbone, layer) -> its features.
+        folds: of the first repeat.
+
+    Raises:
+        ProbekitError: an adapter whose layers cannot be edited, features that the network does not give any more, no
+            memory left.
+    """
+    experiment = prepared.resolved.experiment
+    if not experiment.ablation.draws:
+        return
+    places = ablated_places(dataset, folds, experiment)
+    for number, network in enumerate(prepared.networks):
+        if network.control or len(network.layers) < 2:
+            continue
+        part = folder / "jobs" / f"ablation-{number}"
+        if not (part / "ablation.parquet").exists():
+            part.mkdir(exist_ok=True)
+            run = _Network(network, experiment, folder, dataset, cells, collections, folds, places, threads)
+            write_table(part, "ablation", run.rows(progress))
+        yield from pq.read_table(part / "ablation.parquet").to_pylist()
+
+
+def ablated_places(dataset: Dataset, folds: Sequence[Fold], experiment: Experiment) -> list[int]:
+    """The cuts that are run: those of the test groups, of ``ablation.images`` of their images where that is set."""
+    places = sorted(int(place) for fold in folds for place in fold.cuts("test", dataset.cut_groups))
+    limit = experiment.ablation.images
+    if limit is None:
+        return places
+    tested = replace(
+        dataset,
+        cuts=tuple(dataset.cuts[place] for place in places),
+        labels=tuple(tuple(of[place] for place in places) for of in dataset.labels),
+    )
+    kept = {cut.name for cut in sample_images(tested, limit, experiment.seed).cuts}
+    return [place for place in places if dataset.cuts[place].name in kept]
+
+
+@dataclass(frozen=True, eq=False)
+class _Edits:
+    """What is done to one layer for one concept: by fold the selected channels and then each random set, with what
+    they are set to; none where a fold has too few other channels."""
+
+    sizes: tuple[int, ...]
+    by_fold: Mapping[int, tuple[Variant, ...]] | None
+
+
+class _Network:
+    """One network's ablation."""
+
+    def __init__(
+        self,
+        network: Network,
+        experiment: Experiment,
+        folder: Path,
+        dataset: Dataset,
+        cells: ReferenceCells,
+        collections: Mapping[tuple[str, str], Collection],
+        folds: Sequence[Fold],
+        places: Sequence[int],
+        threads: int,
+    ) -> None:
+        self.network, self.experiment, self.folder = network, experiment, folder
+        self.dataset, self.cells, self.folds, self.places = dataset, cells, folds, places
+        declared = list(network.backbone.layers)
+        self.layers = sorted(network.layers, key=lambda name: declared.index(name) if name in declared else 0)
+        self.collections = {layer: collections[network.name, layer] for layer in self.layers}
+        self.request: Request = request_of(network, experiment, threads)
+        found = {layer: read_fold_fits(folder / "jobs" / Job(network.name, layer, 0).name) for layer in self.layers}
+        self.probe = next(iter(found.values()))[0]
+        self.fits: Mapping[str, Mapping[tuple[str, int], FoldFit]] = {layer: fits for layer, (_, fits) in found.items()}
+        self.fold_of = {int(group): fold.index for fold in folds for group in fold.test}
+        self.kept = [
+            np.concatenate([self._kept(concept, place) for place in places]) for concept in range(len(dataset.concepts))
+        ]
+
+    def rows(self, progress: Progress) -> Iterator[Row]:
+        """See :func:`ablation_rows`."""
+        with opened_network(self.request, self.layers):
+            moments = {layer: self._moments(layer) for layer in self.layers[:-1]}
+            later = self._reach(moments)
+            edits = {
+                (layer, concept): self._edits(layer, concept, moments[layer])
+                for layer, concept in product(later, range(len(self.dataset.concepts)))
+            }
+            pairs = [(a, b, c) for (a, c) in edits for b in later[a]]
+            draws = self.experiment.ablation.draws
+            # On the disk: every pass leaves a margin a cell.
+            with TemporaryFile(dir=self.folder) as file:
+                sizes = [(1 + draws) * len(self.kept[c]) for _, _, c in pairs]
+                flat = np.memmap(file, np.float32, "w+", shape=(max(sum(sizes), 1),))
+                ends = np.cumsum(sizes)
+                margins = {
+                    pair: flat[end - size : end].reshape(1 + draws, -1)
+                    for pair, size, end in zip(pairs, sizes, ends, strict=True)
+                }
+                untouched = {(b, c): np.empty(len(self.kept[c]), np.float32) for _, b, c in pairs}
+                self._run(later, edits, margins, untouched, progress)
+                for pair in pairs:
+                    yield self._row(pair, edits[pair[0], pair[2]], untouched[pair[1:]], margins[pair])
+
+    def _kept(self, concept: int, place: int) -> NDArray[np.int64]:
+        """The scored cells of a cut, flat over all reference cells."""
+        start, stop = self.dataset.offsets[place : place + 2]
+        kept: NDArray[np.int64] = start + np.flatnonzero(self.cells.labels[concept, start:stop] != VOID)
+        return kept
+
+    def _moments(self, layer: str) -> Moments:
+        """Of the channels over each fold's training groups: all cells of the layer's own grid, as often as they are."""
+        collection = self.collections[layer]
+        training = [set(fold.cuts("train", self.dataset.cut_groups).tolist()) for fold in self.folds]
+        moments = Moments(len(self.folds), collection.channels)
+        for place, cut in enumerate(self.dataset.cuts):
+            parts = [i for i, of in enumerate(training) if place in of]
+            if parts:
+                values, grid = collection.read(cut.key)
+                moments.add(values[cut.tile.owns(grid).ravel()], parts)
+        return moments
+
+    def _reach(self, moments: Mapping[str, Moments]) -> dict[str, list[str]]:
+        """The layers that change where all channels of another are set to other values, by one pass of the first image
+        each; those that nothing follows from are left out. An untouched pass must give what the store holds."""
+        (item,) = items_of(self.dataset, self.places[:1])
+        (ready,) = prepared_items(self.request, [item], {})
+        stored = {layer: collection.read(item.key)[0] for layer, collection in self.collections.items()}
+        untouched = require_same(self.request, ready, stored)
+        found = {}
+        for at, layer in enumerate(self.layers[:-1]):
+            values = moments[layer].mean[0] + np.sqrt(moments[layer].variance[0]) + 1.0
+            later = reach(self.request, ready, layer, values, self.layers[at + 1 :], untouched)
+            if later:
+                found[layer] = later
+        return found
+
+    def _edits(self, layer: str, concept: int, moments: Moments) -> _Edits:
+        name = self.dataset.concepts[concept]
+        by_fold: dict[int, tuple[Variant, ...]] = {}
+        sizes = []
+        enough = True
+        for place, fold in enumerate(self.folds):
+            selected = self.fits[layer][name, fold.index].selected
+            sizes.append(len(selected))
+            rng = generator(self.experiment.seed, "ablation", self.network.name, layer, name, fold.index)
+            others = like_channels(selected, moments.variance[place], self.experiment.ablation.draws, rng)
+            enough &= others is not None
+            mean = moments.mean[place]
+            by_fold[fold.index] = tuple(Variant(of, mean[of]) for of in (selected, *(others or ())))
+        return _Edits(tuple(sizes), by_fold if enough and any(sizes) else None)
+
+    def _run(
+        self,
+        later: Mapping[str, Sequence[str]],
+        edits: Mapping[tuple[str, int], _Edits],
+        margins: Mapping[_Pair, NDArray[np.float32]],
+        untouched: Mapping[tuple[str, int], NDArray[np.float32]],
+        progress: Progress,
+    ) -> None:
+        """All passes: fills ``margins``, (1 + draws, kept cells), and ``untouched``, (kept cells,)."""
+        per_image = (1 + self.experiment.ablation.draws) * sum(of.by_fold is not None for of in edits.values())
+        total = per_image * len(self.places)
+        progress.start("Ablation", f"{self.network.name} {', '.join(later)}", total, "passes")
+        done = dict.fromkeys(range(len(self.dataset.concepts)), 0)
+        unreadable: dict[str, str] = {}
+        ready_items = prepared_items(self.request, items_of(self.dataset, self.places), unreadable)
+        for place, ready in zip(self.places, ready_items, strict=True):
+            fold = self.fold_of[self.dataset.cuts[place].group]
+            cells = {c: self._kept(c, place) - self.dataset.offsets[place] for c in done}
+            span = {c: slice(start, start + len(cells[c])) for c, start in done.items()}
+            for layer, concept in untouched:
+                values, _ = self.collections[layer].read(self.dataset.cuts[place].key)
+                untouched[layer, concept][span[concept]] = self._margins(values, layer, concept, place, fold)[
+                    cells[concept]
+                ]
+            for layer, following in later.items():
+                wanted = [
+                    (concept, number, variant)
+                    for (of, concept), edit in edits.items()
+                    if of == layer and edit.by_fold is not None
+                    for number, variant in enumerate(edit.by_fold[fold])
+                ]
+                passes = edited_maps(self.request, ready, layer, [variant for *_, variant in wanted], following)
+                for (concept, number, _), maps in zip(wanted, passes, strict=True):
+                    for other, values in maps.items():
+                        found = self._margins(values, other, concept, place, fold)[cells[concept]]
+                        margins[layer, other, concept][number, span[concept]] = found
+                    progress.advance(1)
+            done = {c: span[c].stop for c in done}
+        progress.finish()
+
+    def _margins(
+        self, values: NDArray[np.float32], layer: str, concept: int, place: int, fold: int
+    ) -> NDArray[np.float32]:
+        """Standardised margins of a cut's reference cells by the fold's scorer, (cells,); ``values`` (cells, channels)
+        of the layer's own grid."""
+        fit = self.fits[layer][self.dataset.concepts[concept], fold]
+        to_reference = resampler(self.dataset, self.collections[layer], place)
+        native = evaluate_scorers([fit.scorer], values).reshape(1, to_reference.native.rows, -1)
+        margins: NDArray[np.float32] = fit.scale.apply(to_reference(native).reshape(1, -1))[0].astype(np.float32)
+        return margins
+
+    def _row(self, pair: _Pair, edits: _Edits, untouched: NDArray[np.float32], margins: NDArray[np.float32]) -> Row:
+        layer, later, concept = pair
+        kept = self.kept[concept]
+        y = (self.cells.labels[concept, kept] == POSITIVE).astype(np.int8)
+        groups, group = np.unique(self.cells.group[kept], return_inverse=True)
+        draws = self.experiment.ablation.draws
+        row = {
+            "backbone": self.network.name,
+            "layer": layer,
+            "later": later,
+            "concept": self.dataset.concepts[concept],
+            "probe": self.probe,
+            "channels": float(np.median(edits.sizes)),
+            "draws": draws,
+            "images": len({self.dataset.cuts[place].image.id for place in self.places}),
+            "groups": len(groups),
+        }
+        if edits.by_fold is None or not y.any():
+            return {**row, "score": _score(untouched, y), "reason": self._why_not(edits)}
+        replicates = [_replicates(of, y, group, len(groups)) for of in margins]
+        positives = np.bincount(group[y == 1], minlength=len(groups))
+        found: Lost = lost(_score(untouched, y) or 0.0, replicates[0], replicates[1:], positives)
+        return row | vars(found)
+
+    def _why_not(self, edits: _Edits) -> str:
+        if edits.by_fold is not None:
+            return "the images that were run show nothing of it"
+        if not any(edits.sizes):
+            return "no fold selects a channel"
+        return f"a fold selects {max(edits.sizes)} channels: there are not as many others to hold them against"
+
+
+def _score(margins: NDArray[np.float32], y: NDArray[np.int8]) -> float | None:
+    return float(average_precision(margins, y)) if y.any() else None
+
+
+def _replicates(
+    margins: NDArray[np.float32], y: NDArray[np.int8], group: NDArray[np.intp], n_groups: int
+) -> Replicates:
+    """Average precision of all groups and without each."""
+    scores = np.asarray(margins)
+    histograms = score_histograms(scores, y, group, n_groups)
+    return Replicates(float(average_precision(scores, y)), precision_without_each(histograms))
