@@ -40,6 +40,7 @@ def score_histograms(
     groups: NDArray[np.integer[Any]],
     n_groups: int,
     bins: int = BINS,
+    ascending: NDArray[np.floating[Any]] | None = None,
 ) -> ScoreHistograms:
     """Counts the cells of each group and class in bins that all groups share.
 
@@ -49,10 +50,11 @@ def score_histograms(
         groups: index of each cell's group, (n,).
         n_groups: G; groups without cells get zeros.
         bins: about so many, at least 512; ties may add some.
+        ascending: the scores sorted, where they are at hand.
     """
     if bins < 2 * SINGLE_RANKS:
         raise ValueError(f"at least {2 * SINGLE_RANKS} bins are needed, not {bins}")
-    ascending = np.sort(scores)
+    ascending = np.sort(scores) if ascending is None else ascending
     if len(scores) == 0 or np.isnan(ascending[-1]):
         raise ValueError("scores are empty or hold NaN")
     edges = _edges(ascending, np.unique(scores[y == 1]), bins)

@@ -40,13 +40,15 @@ def evaluate_scorers(scorers: Sequence[Scorer], features: NDArray[np.floating[An
         (m, n) float32.
     """
     n, p = features.shape
-    margins = np.empty((len(scorers), n), dtype=np.float32)
     for scorer in scorers:
         if len(scorer.channels) and not 0 <= scorer.channels.min() <= scorer.channels.max() < p:
             raise ValueError(f"a scorer reads channel {scorer.channels.max()} of features that have {p}")
-    blocks = [_linear_block([(i, scorers[i]) for i in part], p) for part in _by_width(scorers)]
-    others = [(i, scorer) for i, scorer in enumerate(scorers) if scorer.kind != "linear"]
-    whole = any(columns is None for _, columns, _, _ in blocks)
+    parts = _by_width(scorers)
+    blocks = [_linear_block([scorers[i] for i in part], p) for part in parts]
+    others = [i for i, scorer in enumerate(scorers) if scorer.kind != "linear"]
+    whole = any(columns is None for columns, _, _ in blocks)
+    order = np.array([i for part in (*parts, others) for i in part], dtype=np.int64)
+    margins = np.empty((len(scorers), n), dtype=np.float32)  # in that order: each block is written in one piece
     rows = max(1, _CHUNK_NUMBERS // max(p, 1))
     buffer = np.empty((min(rows, n), p))
     for start in range(0, n, rows):
@@ -55,14 +57,20 @@ def evaluate_scorers(scorers: Sequence[Scorer], features: NDArray[np.floating[An
         x = buffer[: len(raw)]
         if whole:
             x[:] = raw
-        for where, columns, weight, bias in blocks:
+        first = 0
+        for columns, weight, bias in blocks:
             # np.take is several times faster here than an index of columns.
             part = x if columns is None else np.take(raw, columns, axis=1).astype(np.float64)
-            margins[where, place] = (part @ weight + bias).T
-        for i, scorer in others:
+            end = first + len(bias)
+            np.add(weight @ part.T, bias, out=margins[first:end, place], casting="same_kind")
+            first = end
+        for row, i in enumerate(others, first):
+            scorer = scorers[i]
             part = np.take(raw, scorer.channels, axis=1).astype(np.float64)
-            margins[i, place] = _polynomial(scorer, part) if scorer.kind == "polynomial" else _mlp(scorer, part)
-    return margins
+            margins[row, place] = _polynomial(scorer, part) if scorer.kind == "polynomial" else _mlp(scorer, part)
+    if (order == np.arange(len(order))).all():
+        return margins
+    return margins[np.argsort(order)]
 
 
 def _by_width(scorers: Sequence[Scorer]) -> list[list[int]]:
@@ -76,16 +84,16 @@ def _by_width(scorers: Sequence[Scorer]) -> list[list[int]]:
 
 
 def _linear_block(
-    members: Sequence[tuple[int, Scorer]], p: int
-) -> tuple[list[int], NDArray[np.int64] | None, NDArray[np.float64], NDArray[np.float64]]:
-    """Indices, the columns that they use (none: all), weights (columns, members) and biases (members,)."""
-    union = np.unique(np.concatenate([scorer.channels for _, scorer in members]))
+    members: Sequence[Scorer], p: int
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], NDArray[np.float64]]:
+    """The columns that they use (none: all), weights (members, columns) and biases (members, 1)."""
+    union = np.unique(np.concatenate([scorer.channels for scorer in members]))
     columns = union if 2 * len(union) < p else None
-    weight = np.zeros((len(union) if columns is not None else p, len(members)))
-    for j, (_, scorer) in enumerate(members):
+    weight = np.zeros((len(members), len(union) if columns is not None else p))
+    for row, scorer in zip(weight, members, strict=True):
         places = np.searchsorted(union, scorer.channels) if columns is not None else scorer.channels
-        np.add.at(weight[:, j], places, scorer.arrays["weight"])
-    return [i for i, _ in members], columns, weight, np.array([float(s.arrays["bias"]) for _, s in members])
+        np.add.at(row, places, scorer.arrays["weight"])
+    return columns, weight, np.array([[float(scorer.arrays["bias"])] for scorer in members])
 
 
 def _polynomial(scorer: Scorer, x: NDArray[np.float64]) -> NDArray[np.float64]:

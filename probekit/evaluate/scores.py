@@ -166,19 +166,34 @@ def best_f1_threshold(
     Returns:
         threshold, which is one of the positives' scores, and its F1; NaN, NaN without positives.
     """
-    positives = scores[y.astype(bool, copy=False)]
+    return _best_f1_threshold(_sorted(scores), scores[y.astype(bool, copy=False)])
+
+
+def _best_f1_threshold(
+    ascending: NDArray[np.floating[Any]], positives: NDArray[np.floating[Any]]
+) -> tuple[float, float]:
+    """Of all scores, sorted, and the positives' ones."""
     if not len(positives):
         return float("nan"), float("nan")
-    _, called, found, thresholds = _steps(_sorted(scores), positives)
+    _, called, found, thresholds = _steps(ascending, positives)
     f1 = 2 * found / (called + len(positives))
     best = len(f1) - 1 - int(np.argmax(f1[::-1]))
     return float(thresholds[best]), float(f1[best])
+
+
+def precision_and_threshold(
+    scores: NDArray[np.floating[Any]], y: NDArray[np.integer[Any]] | NDArray[np.bool_]
+) -> tuple[float, float]:
+    """:func:`average_precision` and the threshold of :func:`best_f1_threshold`, from one sort of the scores."""
+    ascending, positives = _sorted(scores), scores[y.astype(bool, copy=False)]
+    return _average_precision(ascending, positives), _best_f1_threshold(ascending, positives)[0]
 
 
 def score_all(
     scores: NDArray[np.floating[Any]],
     predicted: NDArray[np.bool_],
     y: NDArray[np.integer[Any]] | NDArray[np.bool_],
+    ascending: NDArray[np.floating[Any]] | None = None,
 ) -> tuple[Score, ...]:
     """Every score of one point's test cells, in the order of the tables.
 
@@ -186,9 +201,11 @@ def score_all(
         scores: (n,), pooled over folds.
         predicted: what each cell's own fold calls it at its own threshold, (n,).
         y: 1 (or true) where the concept is, (n,).
+        ascending: the scores sorted, where they are at hand.
     """
     counts = confusion(predicted, y)
-    ascending, positives = _sorted(scores), scores[y.astype(bool, copy=False)]
+    ascending = _sorted(scores) if ascending is None else ascending
+    positives = scores[y.astype(bool, copy=False)]
     natural = {
         "average_precision": _average_precision(ascending, positives),
         "precision": counts.precision,

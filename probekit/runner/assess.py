@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from probekit.api import FULL, POSITIVE, VOID
+from probekit.api import FULL, POSITIVE, VOID, map_in_threads
 from probekit.compare.k_at import KAt, k_at
 from probekit.evaluate.calibration import (
     Reliability,
@@ -117,7 +118,9 @@ def pool(job: JobInput, points: Sequence[Point]) -> Pooled:
         thresholds = np.array([fit.threshold for fit in kept])[:, None]
         scale = MarginScale(np.array([fit.mean for fit in kept]), np.array([fit.deviation for fit in kept]))
         places = fold.cuts("test", job.dataset.cut_groups).tolist()
-        for cells, maps in score_maps(job.dataset, job.collection, [fit.fit.scorer for fit in kept], places):
+        for cells, maps in score_maps(
+            job.dataset, job.collection, [fit.fit.scorer for fit in kept], places, job.threads
+        ):
             raw[:, cells] = maps
             called[:, cells] = maps >= thresholds
             margins[:, cells] = scale.apply(maps)
@@ -130,34 +133,37 @@ def assess(job: JobInput, points: Sequence[Point]) -> Iterator[Assessed]:
     for start in range(0, len(points), size):
         chunk = points[start : start + size]
         pooled = pool(job, chunk)
-        for place, point in enumerate(chunk):
-            labels = job.cells.labels[point.concept]
-            kept = (labels != VOID) & ~np.isnan(pooled.margins[place])
-            y = (labels[kept] == POSITIVE).astype(np.int8)
-            group, n_groups = job.cells.group[kept], len(job.dataset.groups)
-            margins, called = pooled.margins[place, kept], pooled.called[place, kept]
-            reported = isinstance(point.rung, str) or "k" in next(iter(point.kept.values())).fit.choices
-            histograms, confusion = (
-                score_histograms(margins, y, group, n_groups),
-                group_confusion(called, y, group, n_groups),
-            )
-            scores = score_all(margins, called, y)
-            if job.deployment is not None:
-                scores += scores_at(job.deployment, margins, called, y)
-            seen = None
-            if isinstance(point.rung, str):
-                raw = pooled.raw[place, kept].astype(np.float64)
-                more, seen = _probabilities(job, point, raw, group, y)
-                scores += more
-            yield Assessed(
-                point,
-                scores,
-                confusion,
-                group_losses(pooled.raw[place, kept], y, group, n_groups),
-                histograms if reported else None,
-                without_each_group(histograms, confusion),
-                seen,
-            )
+        yield from map_in_threads(partial(_assess, job, chunk, pooled), range(len(chunk)), job.threads)
+
+
+def _assess(job: JobInput, points: Sequence[Point], pooled: Pooled, place: int) -> Assessed:
+    """One of the points that were pooled together."""
+    point = points[place]
+    labels = job.cells.labels[point.concept]
+    kept = (labels != VOID) & ~np.isnan(pooled.margins[place])
+    y = (labels[kept] == POSITIVE).astype(np.int8)
+    group, n_groups = job.cells.group[kept], len(job.dataset.groups)
+    margins, called = pooled.margins[place, kept], pooled.called[place, kept]
+    ascending = np.sort(margins)
+    histograms = score_histograms(margins, y, group, n_groups, ascending=ascending)
+    confusion = group_confusion(called, y, group, n_groups)
+    scores = score_all(margins, called, y, ascending)
+    if job.deployment is not None:
+        scores += scores_at(job.deployment, margins, called, y)
+    seen = None
+    if isinstance(point.rung, str):
+        more, seen = _probabilities(job, point, pooled.raw[place, kept].astype(np.float64), group, y)
+        scores += more
+    reported = isinstance(point.rung, str) or "k" in next(iter(point.kept.values())).fit.choices
+    return Assessed(
+        point,
+        scores,
+        confusion,
+        group_losses(pooled.raw[place, kept], y, group, n_groups),
+        histograms if reported else None,
+        without_each_group(histograms, confusion),
+        seen,
+    )
 
 
 def _probabilities(

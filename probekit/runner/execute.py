@@ -151,6 +151,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
             folds[job.repeat],
             prepared.probes,
             experiment.evaluation.deployment_prevalence,
+            threads,
         )
         what, advance = (
             f"{job.backbone} {job.layer} {job.repeat}",

@@ -22,12 +22,13 @@ from probekit.api import (
     Problem,
     Scorer,
     listening,
+    map_in_threads,
 )
 from probekit.evaluate.calibration import calibrate
 from probekit.evaluate.choose import best_fit, best_of_rungs, smallest_reaching
 from probekit.evaluate.pooling import MarginScale, margin_scale
 from probekit.evaluate.scorer import evaluate_scorers
-from probekit.evaluate.scores import average_precision, best_f1_threshold
+from probekit.evaluate.scores import precision_and_threshold
 from probekit.features.store import Collection
 from probekit.runner.dataset import Dataset
 from probekit.runner.rows import TrainingRows, draw_training_rows, native_labels, validation_rows
@@ -109,6 +110,7 @@ class JobInput:
         folds: of this repeat.
         probes: upstream entries before those that want their paths.
         deployment: the prevalence where scorers will be used, if the user gives one.
+        threads: that score.
     """
 
     backbone: str
@@ -122,6 +124,7 @@ class JobInput:
     folds: Sequence[Fold]
     probes: Sequence[ProbeEntry]
     deployment: float | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -348,16 +351,18 @@ def validate(
     cuts = fold.cuts("validation", job.dataset.cut_groups)
     refuse_test(fold, job.dataset.cut_groups[cuts])
     margins, truth = [], []
-    for cells, maps in score_maps(job.dataset, job.collection, scorers, cuts.tolist()):
+    for cells, maps in score_maps(job.dataset, job.collection, scorers, cuts.tolist(), job.threads):
         labels = job.cells.labels[concept, cells]
         kept = labels != VOID
         margins.append(maps[:, kept])
         truth.append(labels[kept] == POSITIVE)
     scores, positive = np.concatenate(margins, axis=1), np.concatenate(truth)
+    seen = np.array(map_in_threads(lambda row: precision_and_threshold(row, positive), scores, job.threads))
     ends = np.cumsum([len(path.fits) for path in paths])
+    parts = [slice(end - len(path.fits), end) for path, end in zip(paths, ends, strict=True)]
     return [
-        _choose(training, problem, path, scores[end - len(path.fits) : end], positive)
-        for path, end in zip(paths, ends, strict=True)
+        _choose(training, problem, path, scores[part], seen[part], positive)
+        for path, part in zip(paths, parts, strict=True)
     ]
 
 
@@ -379,10 +384,12 @@ def _choose(
     problem: Problem,
     path: Path,
     scores: NDArray[np.float32],
+    seen: NDArray[np.float64],
     positive: NDArray[np.bool_],
 ) -> FoldPath:
-    """One fit a rung, and one rung, by the scores (fits, cells) of a path on validation."""
-    precisions = np.array([average_precision(row, positive) for row in scores])
+    """One fit a rung, and one rung, by the scores (fits, cells) of a path on validation, and what they come to: average
+    precision and the threshold of best F1, (fits, 2)."""
+    precisions, thresholds = seen.T
     sizes = [len(fit.support) for fit in path.fits]
     ridges = [fit.ridge for fit in path.fits]
     best = list(best_of_rungs([fit.rung for fit in path.fits], precisions, sizes, ridges).values())
@@ -391,7 +398,7 @@ def _choose(
         KeptFit(
             path.fits[i],
             float(precisions[i]),
-            best_f1_threshold(scores[i], positive)[0],
+            float(thresholds[i]),
             float(scale.mean[at]),
             float(scale.deviation[at]),
         )

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import NEGATIVE, POSITIVE, VOID, ProbekitError, Scorer
+from probekit.api import NEGATIVE, POSITIVE, VOID, ProbekitError, Scorer, map_in_threads
 from probekit.evaluate.scorer import evaluate_scorers
 from probekit.features.store import Collection
 from probekit.geometry.reference import Resampler
 from probekit.runner.dataset import Dataset
 from probekit.sampling.splits import Fold, missing_classes
 from probekit.spec.resolved import Resolved
+
+_HELD_BYTES = 64 * 2**20
+"""Scores of several cuts that are held before they are handed on; one cut alone may take more."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,26 @@ def resampler(dataset: Dataset, collection: Collection, place: int) -> Resampler
 
 
 def score_maps(
-    dataset: Dataset, collection: Collection, scorers: Sequence[Scorer], places: Iterable[int]
+    dataset: Dataset, collection: Collection, scorers: Sequence[Scorer], places: Iterable[int], threads: int = 1
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Scores of every reference cell of the given cuts.
+
+    Args:
+        threads: how many cuts are scored at a time.
 
     Yields:
         For each cut the place of its cells in the flat order, and the margins (scorers, cells), float32.
     """
-    for place in places:
+
+    def score(place: int) -> tuple[slice, NDArray[np.float32]]:
         values, grid = collection.read(dataset.cuts[place].key)
         margins = evaluate_scorers(scorers, values).reshape(len(scorers), grid.rows, grid.columns)
         maps = resampler(dataset, collection, place)(margins)
-        yield (
-            slice(int(dataset.offsets[place]), int(dataset.offsets[place + 1])),
-            maps.reshape(len(scorers), -1).astype(np.float32, copy=False),
-        )
+        cells = slice(int(dataset.offsets[place]), int(dataset.offsets[place + 1]))
+        return cells, maps.reshape(len(scorers), -1).astype(np.float32, copy=False)
+
+    places = list(places)
+    largest = max((int(dataset.offsets[place + 1] - dataset.offsets[place]) for place in places), default=1)
+    size = max(1, _HELD_BYTES // (4 * len(scorers) * largest))
+    for start in range(0, len(places), size):
+        yield from map_in_threads(score, places[start : start + size], threads)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.api import FULL, POSITIVE, VOID, Fit, Path, ProbekitError, Scorer
+from probekit.api import FULL, POSITIVE, VOID, Fit, Path, ProbekitError, Scorer, map_in_threads
 from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Replicates
 from probekit.evaluate.scores import average_precision
@@ -173,7 +174,10 @@ def _scored(opened: OpenJob, points: Sequence[Point]) -> list[Replicates]:
         margins = pool(job, points[start : start + size]).margins
         kept = (labels != VOID) & ~np.isnan(margins[0])
         y, group = (labels[kept] == POSITIVE).astype(np.int8), job.cells.group[kept]
-        for row in margins[:, kept]:
-            histograms = score_histograms(row, y, group, len(job.dataset.groups))
-            scores.append(Replicates(average_precision(row, y), precision_without_each(histograms)))
+        scores += map_in_threads(partial(_score, y, group, len(job.dataset.groups)), margins[:, kept], job.threads)
     return scores
+
+
+def _score(y: NDArray[np.int8], group: NDArray[np.int32], n_groups: int, margins: NDArray[np.float32]) -> Replicates:
+    histograms = score_histograms(margins, y, group, n_groups)
+    return Replicates(average_precision(margins, y), precision_without_each(histograms))
