@@ -69,16 +69,27 @@ def draw_cells(dataset: Dataset, count: int = DRAWN) -> NDArray[np.int64]:
     return np.sort(np.argpartition(priorities, count)[:count])
 
 
-def reference_features(dataset: Dataset, collection: Collection, drawn: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Features of the drawn cells, read on the reference grid as scores are, (drawn, channels)."""
-    features = np.empty((len(drawn), collection.channels), dtype=np.float32)
+def reference_features(
+    dataset: Dataset, collection: Collection, drawn: NDArray[np.int64], channels: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Features of cells, read on the reference grid as scores are.
+
+    Args:
+        drawn: flat places of the cells, ascending.
+        channels: that are read; all unless given.
+
+    Returns:
+        (drawn, channels).
+    """
+    columns, width = (slice(None), collection.channels) if channels is None else (channels, len(channels))
+    features = np.empty((len(drawn), width), dtype=np.float32)
     bounds = np.searchsorted(drawn, dataset.offsets)
     for place, cut in enumerate(dataset.cuts):
         start, stop = bounds[place], bounds[place + 1]
         if start == stop:
             continue
         values, grid = collection.read(cut.key)
-        maps = np.ascontiguousarray(values.T).reshape(-1, grid.rows, grid.columns)
+        maps = np.ascontiguousarray(values[:, columns].T).reshape(-1, grid.rows, grid.columns)
         on_reference = resampler(dataset, collection, place)(maps).reshape(len(maps), -1)
         features[start:stop] = on_reference[:, drawn[start:stop] - dataset.offsets[place]].T
     return features
