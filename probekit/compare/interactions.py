@@ -3,10 +3,9 @@
 *The test of a pair* is the score test (Rao 1948) of the product z_i z_j in a logistic model of the selected channels z
 and, so that a channel's own curvature is not taken for an interaction, of the squares of those that are tried. The
 product is freed of all these by least squares at the model's weights: so shrinkage and error of their coefficients do
-not reach the statistic to first order. Cells of a group are dependent, so the variance is that of the groups' scores,
-each at the coefficients of all other groups (the one-step jackknife, "CR3": MacKinnon and White 1985; Bell and
-McCaffrey 2002), and t has min(G - 1, D) degrees of freedom, D as for intervals. ``docs/explanation/validity.md`` has
-the simulated level.
+not reach the statistic to first order. Cells of a group are dependent, so the variance is that of the G groups' scores,
+each at the coefficients of all other groups (the one-step jackknife, "CR3": Bell and McCaffrey 2002), and t has G - 1
+degrees of freedom. ``docs/explanation/validity.md`` has the simulated level.
 """
 
 from __future__ import annotations

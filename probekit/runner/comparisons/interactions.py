@@ -37,8 +37,8 @@ class Gain:
     Attributes:
         alone, joint: average precision without and with them; none where it could not be asked.
         gain: their difference; none likewise.
-        p: of the swap test; none where there is nothing to test.
-        established: p is at most .05, and the gain above 0; none likewise.
+        p: of the swap test; none where there is nothing to test, or too few groups.
+        established: p is at most .05, and the gain above 0; none where it could not be asked.
         reason: why something is missing.
     """
 
@@ -132,7 +132,7 @@ def _gain(opened: OpenJob, entry: ProbeEntry, concept: int, kept: dict[int, Kept
         for row in margins[:, seen]
     ]
     if not found:
-        return Gain(scores[0].value, scores[0].value, Interval(0.0), reason=_NONE)
+        return Gain(scores[0].value, scores[0].value, Interval(0.0), established=False, reason=_NONE)
     alone, joint = scores
     interval = difference_interval((joint - alone).value, (joint - alone).deleted, positives)
     if too_few(positives) is not None:
