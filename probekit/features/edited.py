@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probekit.api import ProbekitError
+from probekit.api import Prepared, ProbekitError
 from probekit.api.taps import Edit, editing
-from probekit.features.extract import Ready, Request, forward, memory_errors
+from probekit.features.extract import Request, forward, memory_errors
 
 TOLERANCE = {"float32": 1e-2, "bfloat16": 1e-1, "float16": 1e-1}
 """By dtype, the relative difference (root mean square) between a pass and the store that is still rounding: another
@@ -41,7 +41,7 @@ def opened_network(request: Request, layers: Sequence[str]) -> Iterator[None]:
 
 
 def edited_maps(
-    request: Request, ready: Ready, layer: str, variants: Sequence[Variant], later: Sequence[str]
+    request: Request, image: Prepared, layer: str, variants: Sequence[Variant], later: Sequence[str]
 ) -> Iterator[Maps]:
     """Passes of one image, each with other channels set at a layer; as many at once as the request's batch holds.
 
@@ -59,11 +59,11 @@ def edited_maps(
         some = variants[start : start + request.batch]
         edit = Edit(layer, [one.channels for one in some], [one.values for one in some])
         with editing(edit, request.adapter):
-            maps = _pass(request, [ready] * len(some), [layer, *later], later)
+            maps = _pass(request, [image] * len(some), [layer, *later], later)
         yield from maps  # not within: who takes them may run passes of their own
 
 
-def require_same(request: Request, ready: Ready, stored: Maps) -> Maps:
+def require_same(request: Request, image: Prepared, stored: Maps) -> Maps:
     """An untouched pass of one image.
 
     Args:
@@ -72,7 +72,7 @@ def require_same(request: Request, ready: Ready, stored: Maps) -> Maps:
     Raises:
         ProbekitError: the network gives something else now.
     """
-    (found,) = _pass(request, [ready], list(stored), list(stored))
+    (found,) = _pass(request, [image], list(stored), list(stored))
     for layer, held in stored.items():
         error = float(np.linalg.norm(found[layer] - held)) / max(float(np.linalg.norm(held)), 1e-30)
         if not error <= TOLERANCE[request.dtype]:
@@ -84,7 +84,7 @@ def require_same(request: Request, ready: Ready, stored: Maps) -> Maps:
 
 
 def reach(
-    request: Request, ready: Ready, layer: str, values: NDArray[np.float64], later: Sequence[str], untouched: Maps
+    request: Request, image: Prepared, layer: str, values: NDArray[np.float64], later: Sequence[str], untouched: Maps
 ) -> list[str]:
     """Which of some layers change where all channels of a layer are set to ``values``: those that the pass goes on to.
 
@@ -92,13 +92,13 @@ def reach(
         untouched: what the layers hold of the image without that.
     """
     everything = Variant(np.arange(len(values)), values)
-    (changed,) = edited_maps(request, ready, layer, [everything], later)
+    (changed,) = edited_maps(request, image, layer, [everything], later)
     return [name for name in later if not np.array_equal(changed[name], untouched[name])]
 
 
-def _pass(request: Request, batch: Sequence[Ready], layers: Sequence[str], wanted: Sequence[str]) -> list[Maps]:
-    with memory_errors(request, batch[0].prepared):
-        outputs = forward(request, [one.prepared for one in batch], layers)
+def _pass(request: Request, batch: Sequence[Prepared], layers: Sequence[str], wanted: Sequence[str]) -> list[Maps]:
+    with memory_errors(request, batch[0]):
+        outputs = forward(request, batch, layers)
     return [{layer: _flat(of[layer][0]) for layer in wanted} for of in outputs]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probekit.api import ProbekitError, Scorer
+from probekit.api import ImageRef, ProbekitError, Scorer, UnreadableImageError
 from probekit.evaluate.pooling import MarginScale
 from probekit.features.store import Collection, Store
 from probekit.plan.units import Job
-from probekit.runner.comparisons.ablation import ablated_places, ablation_rows
+from probekit.runner.comparisons.ablation import ablated_places, ablation_rows, require_editable
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.extraction import extract_network
 from probekit.runner.fold_fits import FoldFit, read_fold_fits, write_fold_fits
@@ -162,6 +162,25 @@ def test_an_adapter_that_does_not_say_where_its_channels_are_is_named_in_one_lin
         list(made.rows())
     assert "\n" not in str(error.value)
     assert not (made.folder / "jobs" / "ablation-0" / "ablation.parquet").exists()
+    with pytest.raises(ProbekitError, match="early cannot be ablated"):
+        require_editable(made.prepared, made.dataset, 1)
+    made.ablation(draws=0)
+    require_editable(made.prepared, made.dataset, 1)
+
+
+def test_a_photograph_that_cannot_be_decoded_any_more_is_named(bench: Callable[..., Bench]) -> None:
+    made = bench(layers="[early, late]")
+    require_editable(made.prepared, made.dataset, 1)
+    broken, opener = made.dataset.cuts[-1].image.id, made.dataset.source.open
+
+    def read(image: ImageRef) -> Any:
+        if image.id == broken:
+            raise UnreadableImageError("torn")
+        return opener(image)
+
+    made.dataset.source.open = read  # type: ignore[method-assign]
+    with pytest.raises(ProbekitError, match=f"^{broken} .*any more: torn$"):
+        list(made.rows())
 
 
 def test_features_that_the_network_does_not_give_any_more_are_refused(bench: Callable[..., Bench]) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from probekit.api import POSITIVE, VOID
-from probekit.compare.ablation import Lost, Moments, like_channels, lost
+from probekit.api import POSITIVE, VOID, Issue, ProbekitError
+from probekit.api import Prepared as PreparedImage
+from probekit.compare.ablation import Moments, like_channels, lost
 from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Replicates
 from probekit.evaluate.scorer import evaluate_scorers
@@ -26,7 +27,7 @@ from probekit.features.store import Collection
 from probekit.plan.networks import Network
 from probekit.plan.units import Job
 from probekit.runner.dataset import Dataset
-from probekit.runner.extraction import items_of, request_of
+from probekit.runner.extraction import items_of, request_of, stand_in
 from probekit.runner.fold_fits import FoldFit, read_fold_fits
 from probekit.runner.prepare import Prepared
 from probekit.runner.progress import Progress
@@ -76,9 +77,28 @@ def ablation_rows(
         part = folder / "jobs" / f"ablation-{number}"
         if not (part / "ablation.parquet").exists():
             part.mkdir(exist_ok=True)
-            run = _Network(network, experiment, folder, dataset, cells, collections, folds, places, threads)
-            write_table(part, "ablation", run.rows(progress))
+            ablated = _Network(network, experiment, folder, dataset, cells, collections, folds, places, threads)
+            write_table(part, "ablation", ablated.rows(progress))
         yield from pq.read_table(part / "ablation.parquet").to_pylist()
+
+
+def require_editable(prepared: Prepared, dataset: Dataset, threads: int) -> None:
+    """Refuses adapters whose layers cannot be ablated, where that is asked for: before hours are spent on probes.
+
+    Raises:
+        ProbekitError: the first of them, and the layer.
+    """
+    experiment = prepared.resolved.experiment
+    if not experiment.ablation.draws:
+        return
+    nothing = Variant(np.zeros(0, dtype=np.int64), np.zeros(0))
+    for network in prepared.networks:
+        layers = _in_order(network)
+        if not network.control and len(layers) > 1:
+            request = request_of(network, experiment, threads)
+            with opened_network(request, layers):
+                for layer in layers[:-1]:
+                    list(edited_maps(request, stand_in(network, dataset), layer, [nothing], ()))
 
 
 def ablated_places(dataset: Dataset, folds: Sequence[Fold], experiment: Experiment) -> list[int]:
@@ -105,8 +125,14 @@ class _Edits:
     by_fold: Mapping[int, tuple[Variant, ...]] | None
 
 
+def _in_order(network: Network) -> list[str]:
+    """A network's layers in the order that its adapter declares."""
+    declared = list(network.backbone.layers)
+    return sorted(network.layers, key=lambda name: declared.index(name) if name in declared else len(declared))
+
+
 class _Network:
-    """One network's ablation."""
+    """One network's ablation; see :func:`ablation_rows` for the arguments."""
 
     def __init__(
         self,
@@ -122,8 +148,7 @@ class _Network:
     ) -> None:
         self.network, self.experiment, self.folder = network, experiment, folder
         self.dataset, self.cells, self.folds, self.places = dataset, cells, folds, places
-        declared = list(network.backbone.layers)
-        self.layers = sorted(network.layers, key=lambda name: declared.index(name) if name in declared else 0)
+        self.layers = _in_order(network)
         self.collections = {layer: collections[network.name, layer] for layer in self.layers}
         self.request: Request = request_of(network, experiment, threads)
         found = {layer: read_fold_fits(folder / "jobs" / Job(network.name, layer, 0).name) for layer in self.layers}
@@ -134,9 +159,9 @@ class _Network:
             np.concatenate([self._kept(concept, place) for place in places]) for concept in range(len(dataset.concepts))
         ]
 
-    def rows(self, progress: Progress) -> Iterator[Row]:
-        """See :func:`ablation_rows`."""
-        with opened_network(self.request, self.layers):
+    def rows(self, progress: Progress) -> list[Row]:
+        """A row for each layer, later layer and concept."""
+        with opened_network(self.request, self.layers), TemporaryFile(dir=self.folder) as file:
             moments = {layer: self._moments(layer) for layer in self.layers[:-1]}
             later = self._reach(moments)
             edits = {
@@ -144,20 +169,17 @@ class _Network:
                 for layer, concept in product(later, range(len(self.dataset.concepts)))
             }
             pairs = [(a, b, c) for (a, c) in edits for b in later[a]]
-            draws = self.experiment.ablation.draws
             # On the disk: every pass leaves a margin a cell.
-            with TemporaryFile(dir=self.folder) as file:
-                sizes = [(1 + draws) * len(self.kept[c]) for _, _, c in pairs]
-                flat = np.memmap(file, np.float32, "w+", shape=(max(sum(sizes), 1),))
-                ends = np.cumsum(sizes)
-                margins = {
-                    pair: flat[end - size : end].reshape(1 + draws, -1)
-                    for pair, size, end in zip(pairs, sizes, ends, strict=True)
-                }
-                untouched = {(b, c): np.empty(len(self.kept[c]), np.float32) for _, b, c in pairs}
-                self._run(later, edits, margins, untouched, progress)
-                for pair in pairs:
-                    yield self._row(pair, edits[pair[0], pair[2]], untouched[pair[1:]], margins[pair])
+            draws = self.experiment.ablation.draws
+            sizes = [(1 + draws) * len(self.kept[c]) for _, _, c in pairs]
+            flat = np.memmap(file, np.float32, "w+", shape=(max(sum(sizes), 1),))
+            margins = {
+                pair: flat[end - size : end].reshape(1 + draws, -1)
+                for pair, size, end in zip(pairs, sizes, np.cumsum(sizes), strict=True)
+            }
+            untouched = {(b, c): np.empty(len(self.kept[c]), np.float32) for _, b, c in pairs}
+            self._run(later, edits, margins, untouched, progress)
+            return [self._row(pair, edits[pair[0], pair[2]], untouched[pair[1:]], margins[pair]) for pair in pairs]
 
     def _kept(self, concept: int, place: int) -> NDArray[np.int64]:
         """The scored cells of a cut, flat over all reference cells."""
@@ -180,17 +202,29 @@ class _Network:
     def _reach(self, moments: Mapping[str, Moments]) -> dict[str, list[str]]:
         """The layers that change where all channels of another are set to other values, by one pass of the first image
         each; those that nothing follows from are left out. An untouched pass must give what the store holds."""
-        (item,) = items_of(self.dataset, self.places[:1])
-        (ready,) = prepared_items(self.request, [item], {})
-        stored = {layer: collection.read(item.key)[0] for layer, collection in self.collections.items()}
-        untouched = require_same(self.request, ready, stored)
+        ((place, first),) = self._prepared(self.places[:1])
+        key = self.dataset.cuts[place].key
+        stored = {layer: collection.read(key)[0] for layer, collection in self.collections.items()}
+        untouched = require_same(self.request, first, stored)
         found = {}
         for at, layer in enumerate(self.layers[:-1]):
             values = moments[layer].mean[0] + np.sqrt(moments[layer].variance[0]) + 1.0
-            later = reach(self.request, ready, layer, values, self.layers[at + 1 :], untouched)
+            later = reach(self.request, first, layer, values, self.layers[at + 1 :], untouched)
             if later:
                 found[layer] = later
         return found
+
+    def _prepared(self, places: Sequence[int]) -> Iterator[tuple[int, PreparedImage]]:
+        """Cuts with their images, decoded ahead."""
+        unreadable: dict[str, str] = {}
+        ready = prepared_items(self.request, items_of(self.dataset, places), unreadable)
+        for place in places:
+            one = next(ready, None)
+            if one is None or unreadable:
+                raise ProbekitError(
+                    [Issue(name, f"cannot be decoded any more: {why}") for name, why in unreadable.items()]
+                )
+            yield place, one.prepared
 
     def _edits(self, layer: str, concept: int, moments: Moments) -> _Edits:
         name = self.dataset.concepts[concept]
@@ -220,9 +254,7 @@ class _Network:
         total = per_image * len(self.places)
         progress.start("Ablation", f"{self.network.name} {', '.join(later)}", total, "passes")
         done = dict.fromkeys(range(len(self.dataset.concepts)), 0)
-        unreadable: dict[str, str] = {}
-        ready_items = prepared_items(self.request, items_of(self.dataset, self.places), unreadable)
-        for place, ready in zip(self.places, ready_items, strict=True):
+        for place, image in self._prepared(self.places):
             fold = self.fold_of[self.dataset.cuts[place].group]
             cells = {c: self._kept(c, place) - self.dataset.offsets[place] for c in done}
             span = {c: slice(start, start + len(cells[c])) for c, start in done.items()}
@@ -238,7 +270,7 @@ class _Network:
                     if of == layer and edit.by_fold is not None
                     for number, variant in enumerate(edit.by_fold[fold])
                 ]
-                passes = edited_maps(self.request, ready, layer, [variant for *_, variant in wanted], following)
+                passes = edited_maps(self.request, image, layer, [variant for *_, variant in wanted], following)
                 for (concept, number, _), maps in zip(wanted, passes, strict=True):
                     for other, values in maps.items():
                         found = self._margins(values, other, concept, place, fold)[cells[concept]]
@@ -264,7 +296,7 @@ class _Network:
         y = (self.cells.labels[concept, kept] == POSITIVE).astype(np.int8)
         groups, group = np.unique(self.cells.group[kept], return_inverse=True)
         draws = self.experiment.ablation.draws
-        row = {
+        row: Row = {
             "backbone": self.network.name,
             "layer": layer,
             "later": later,
@@ -275,23 +307,16 @@ class _Network:
             "images": len({self.dataset.cuts[place].image.id for place in self.places}),
             "groups": len(groups),
         }
-        if edits.by_fold is None or not y.any():
-            return {**row, "score": _score(untouched, y), "reason": self._why_not(edits)}
+        if not y.any():
+            return {**row, "reason": "the images that were run show nothing of it"}
+        score = float(average_precision(untouched, y))
+        if edits.by_fold is None:
+            most = max(edits.sizes)
+            few = f"a fold selects {most} channels: there are not as many others to hold them against"
+            return {**row, "score": score, "reason": few if most else "no fold selects a channel"}
         replicates = [_replicates(of, y, group, len(groups)) for of in margins]
         positives = np.bincount(group[y == 1], minlength=len(groups))
-        found: Lost = lost(_score(untouched, y) or 0.0, replicates[0], replicates[1:], positives)
-        return row | vars(found)
-
-    def _why_not(self, edits: _Edits) -> str:
-        if edits.by_fold is not None:
-            return "the images that were run show nothing of it"
-        if not any(edits.sizes):
-            return "no fold selects a channel"
-        return f"a fold selects {max(edits.sizes)} channels: there are not as many others to hold them against"
-
-
-def _score(margins: NDArray[np.float32], y: NDArray[np.int8]) -> float | None:
-    return float(average_precision(margins, y)) if y.any() else None
+        return row | vars(lost(score, replicates[0], replicates[1:], positives))
 
 
 def _replicates(
