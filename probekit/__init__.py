@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from probekit.runner.run import Run
 
-__all__ = ["load", "run"]
+__all__ = ["load", "run", "write_report"]
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     """
     from probekit.runner.execute import run as execute
 
-    return execute(spec, overrides, out=out, replace=replace)
+    return _shown(execute(spec, overrides, out=out, replace=replace))
 
 
 def load(path: str | Path) -> Run:
@@ -39,4 +39,30 @@ def load(path: str | Path) -> Run:
     """
     from probekit.runner.run import load as open_run
 
-    return open_run(path)
+    return _shown(open_run(path))
+
+
+def write_report(runs: Run | Sequence[Run], path: str | Path | None = None) -> Path:
+    """Writes the page of one or several runs, as the command ``run`` does at its end.
+
+    Args:
+        runs: finished runs.
+        path: of the page; ``report.html`` in the folder of the first run unless given.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        probekit.api.ProbekitError: it cannot be written there.
+    """
+    from probekit.report.page import write_report as write
+
+    return write(runs, None if path is None else Path(path))
+
+
+def _shown(run: Run) -> Run:
+    """The run, which a notebook then shows as a table and a curve."""
+    from probekit.report.notebook import run_html
+
+    run.renderer = run_html
+    return run

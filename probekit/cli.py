@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options) or 0)
     except ProbekitError as error:
-        return _report(error)
+        return _said(error)
     except KeyboardInterrupt:
         print("\nstopped: what is finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
 
 
-def _report(error: Exception) -> int:
+def _said(error: Exception) -> int:
     issues = getattr(error, "issues", ())
     width = min(max((len(issue.where) for issue in issues), default=0), 40)
     for issue in issues:
@@ -84,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", "Shows a finished run.")
     show.add_argument("run", type=Path, help="the run's folder")
     show.add_argument("--json", action="store_true", help="as JSON")
+    report = add("report", "Writes one page of one or several finished runs: HTML that needs nothing else.")
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
+    report.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (RUN/report.html; of several: report.html here)"
+    )
+    figures = add("figures", "Writes a run's figures, one a file, at the width of a paper's column.")
+    figures.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    figures.add_argument("--format", choices=["pdf", "svg", "png"], required=True, help="of the files")
+    figures.add_argument("--out", type=Path, metavar="DIR", help="their folder (figures)")
+    figures.add_argument("--width", choices=["single", "double"], default="single", help="of a paper's column")
     add("schema", "Prints the JSON Schema of experiment files, for editors.")
     store = add("store", "Lists or prunes stored features.")
     store.add_argument("action", choices=["list", "prune"])
@@ -106,10 +116,15 @@ def _run(options: argparse.Namespace) -> int:
     from probekit.report.console import ConsoleProgress
     from probekit.report.table import print_run
     from probekit.runner.execute import run
+    from probekit.runner.folder import REPORT
 
     console = Console(highlight=False)
     with ConsoleProgress(console) as progress:
         finished = run(options.spec, options.overrides, out=options.out, replace=options.replace, progress=progress)
+    if not (finished.path / REPORT).is_file():
+        from probekit.report.page import write_report
+
+        write_report(finished)
     print_run(finished, console)
     return 0
 
@@ -160,6 +175,27 @@ def _show(options: argparse.Namespace) -> int:
         print_json(run)
     else:
         print_run(run, Console(highlight=False))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from probekit.report.page import write_report
+    from probekit.runner.folder import REPORT, display
+    from probekit.runner.run import load
+
+    out = Path(REPORT) if options.out is None and len(options.runs) > 1 else options.out
+    print(f"Report   {display(write_report([load(run) for run in options.runs], out))}")
+    return 0
+
+
+def _figures(options: argparse.Namespace) -> int:
+    from probekit.report.figures import DOUBLE, SINGLE, drawings, save
+    from probekit.runner.folder import display
+    from probekit.runner.run import load
+
+    width = DOUBLE if options.width == "double" else SINGLE
+    for path in save(drawings(load(options.run), width), options.out or Path("figures"), options.format):
+        print(display(path))
     return 0
 
 

@@ -22,7 +22,8 @@ from probekit.report.comparison import (
     ranked_channels,
 )
 from probekit.report.cross_labels import cross_label_lines
-from probekit.runner.folder import display
+from probekit.report.digits import digits, signed
+from probekit.runner.folder import REPORT, display
 from probekit.runner.run import Run
 
 _WARNINGS = 8
@@ -50,7 +51,7 @@ def print_run(run: Run, console: Console) -> None:
     for line in cross_label_lines(run):
         _say(console, line)
     _say(console, "")
-    warnings = run.info["warnings"] + _uncertified(run)
+    warnings = run.info["warnings"] + uncertified(run)
     if warnings:
         _say(console, f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning")
         for warning in warnings[:_WARNINGS]:
@@ -58,6 +59,8 @@ def print_run(run: Run, console: Console) -> None:
         if len(warnings) > _WARNINGS:
             _say(console, f"  and {len(warnings) - _WARNINGS} more in {display(run.path)}/run.json")
         _say(console, "")
+    if (run.path / REPORT).is_file():
+        _say(console, f"Report   {display(run.path)}/{REPORT}")
     _say(console, f"Tables   {display(run.path)}/*.parquet")
     _say(console, f"Scorers  {display(run.path)}/scorers/")
 
@@ -162,8 +165,8 @@ def _name(line: Model) -> str:
 
 
 def _score(line: Model) -> str:
-    interval = "" if line.lo is None else f" [{_digits(line.lo)}, {_digits(line.hi)}]"
-    return f"{_digits(line.score)}{interval}"
+    interval = "" if line.lo is None else f" [{digits(line.lo)}, {digits(line.hi)}]"
+    return f"{digits(line.score)}{interval}"
 
 
 def _k(at: KTau | None, shown: bool) -> str:
@@ -176,22 +179,10 @@ def _k(at: KTau | None, shown: bool) -> str:
     return f"{at.k} [{low}, {'all' if at.open_above else at.hi}]"
 
 
-def _digits(score: float | None) -> str:
-    if score is None:
-        return "-"
-    text = f"{score:.3f}"
-    return text.removeprefix("0") if score >= 0 else f"-{text[1:].removeprefix('0')}"
-
-
-def _signed(weight: float) -> str:
-    text = f"{weight:+.2f}"
-    return text[0] + text[1:].removeprefix("0")
-
-
 def _beside(line: Model, probe: str) -> str:
     """Another probe's chosen point: its AP, and how many channels it uses where that is not all."""
     score, size = line.chosen.get(probe, (None, 0))
-    return f"{_digits(score)} ({size})" if 0 < size < line.channels else _digits(score)
+    return f"{digits(score)} ({size})" if 0 < size < line.channels else digits(score)
 
 
 def _remarks(run: Run, comparison: Comparison) -> list[str]:
@@ -207,15 +198,15 @@ def _remarks(run: Run, comparison: Comparison) -> list[str]:
     for line in comparison.models:
         if line.verdict == "not above":
             beaten = ", ".join(
-                f"{null.name} ({_digits(null.value)})" for null in line.nulls if null.decides and null.above is False
+                f"{null.name} ({digits(null.value)})" for null in line.nulls if null.decides and null.above is False
             )
             lines.append(
                 f"  {_name(line)} is not above {beaten}: no rank, and how few channels suffice is not defined."
             )
     lines += [f"  {text}" for line in comparison.models for text in _chance(line)]
     lines += [
-        f"  {_name(line)}: F1 {_digits(line.f1)}; balanced to 50/50, as published recipes report it, "
-        f"{_digits(line.balanced_f1)}"
+        f"  {_name(line)}: F1 {digits(line.f1)}; balanced to 50/50, as published recipes report it, "
+        f"{digits(line.balanced_f1)}"
         for line in comparison.models
     ]
     return lines
@@ -223,13 +214,13 @@ def _remarks(run: Run, comparison: Comparison) -> list[str]:
 
 def _told(difference: Difference) -> str:
     """A difference of two models in a sentence."""
-    interval = "" if difference.lo is None else f" [{_digits(difference.lo)}, {_digits(difference.hi)}]"
-    between = f"{difference.one} over {difference.other}: {_digits(difference.value)}{interval}"
+    interval = "" if difference.lo is None else f" [{digits(difference.lo)}, {digits(difference.hi)}]"
+    between = f"{difference.one} over {difference.other}: {digits(difference.value)}{interval}"
     if difference.established is None:
         return f"{between}, not tested."
-    p = f"p = {_digits(difference.p)}" if difference.p is not None and difference.p >= 0.001 else "p < .001"
+    p = f"p = {digits(difference.p)}" if difference.p is not None and difference.p >= 0.001 else "p < .001"
     word = "established" if difference.established else "not established"
-    power = "" if difference.established else f"; so many groups would show {_digits(difference.smallest)}"
+    power = "" if difference.established else f"; so many groups would show {digits(difference.smallest)}"
     k = {None: "", True: " k@95 differs.", False: " That k@95 differs is not established."}[difference.k_differs]
     return f"{between}, {word} ({p}{power}).{k}"
 
@@ -239,11 +230,11 @@ def _chance(line: Model) -> list[str]:
     texts = []
     drawn = [null for null in line.nulls if null.name == "random-channels"]
     if drawn:
-        shown = ", ".join(f"{null.rung}: {_digits(null.value)} for {_digits(null.score)}" for null in drawn)
+        shown = ", ".join(f"{null.rung}: {digits(null.value)} for {digits(null.score)}" for null in drawn)
         texts.append(f"{_name(line)}, random channels for the ranked ones: {shown}")
     texts += [
-        f"{_name(line)}: selectivity {_digits(null.score - null.value)} "
-        f"(the control task, random labels of colours, is read at {_digits(null.value)})"
+        f"{_name(line)}: selectivity {digits(null.score - null.value)} "
+        f"(the control task, random labels of colours, is read at {digits(null.value)})"
         for null in line.nulls
         if null.name == "control-task" and null.value is not None and null.score is not None
     ]
@@ -266,9 +257,9 @@ def _channels(ranked: Ranked, folds: int) -> list[str]:
         )
         lines.append(f"  stable  {named}{more}{bound}")
     if ranked.bits:
-        lines.append("  bits a label  " + ", ".join(f"{probe} {_digits(bits)}" for probe, bits in ranked.bits.items()))
+        lines.append("  bits a label  " + ", ".join(f"{probe} {digits(bits)}" for probe, bits in ranked.bits.items()))
     if ranked.outer:
-        scores = [f"{name} {_digits(value)}" for name, value in ranked.outer.items()]
+        scores = [f"{name} {digits(value)}" for name, value in ranked.outer.items()]
         lines.append("  left out one by one  " + ", ".join(scores))
     return lines
 
@@ -278,10 +269,10 @@ def _channel(entry: Channel, folds: int) -> str:
     others = [("-" if other.r < 0 else "") + str(other.channel) for other in entry.substitutes]
     more = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
     named = f", or {', '.join(others[:_SHOWN_OTHERS])}{more}" if others else ""
-    return f"{entry.channel:>5} {_signed(entry.coefficient)} ({round(entry.folds * folds)}/{folds}{named})"
+    return f"{entry.channel:>5} {signed(entry.coefficient)} ({round(entry.folds * folds)}/{folds}{named})"
 
 
-def _uncertified(run: Run) -> list[str]:
+def uncertified(run: Run) -> list[str]:
     """One line a probe whose solver missed its own target somewhere."""
     fits = run.fits
     missed = fits[fits["certified"].eq(False)]

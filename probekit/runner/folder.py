@@ -14,7 +14,7 @@ from typing import Any
 
 from probekit.api.errors import Issue, ProbekitError
 
-LOCK, STATE = ".lock", "run.json"
+LOCK, STATE, REPORT = ".lock", "run.json", "report.html"
 
 _RECORD = ("schema_version", "spec", "complete")
 _TABLES = (
@@ -23,7 +23,7 @@ _TABLES = (
     "groups", "histograms", "timings", "cells",
 )  # fmt: skip
 _FOLDERS = ("jobs", "scorers", "scores", "sample")
-_OWN = (LOCK, STATE, "spec.yaml", ".*.tmp", *_FOLDERS, *(f"{name}.parquet" for name in _TABLES))
+_OWN = (LOCK, STATE, REPORT, "spec.yaml", ".*.tmp", *_FOLDERS, *(f"{name}.parquet" for name in _TABLES))
 """The names of all that a run writes into its folder."""
 
 

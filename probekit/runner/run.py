@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,20 @@ class Run:
     Attributes:
         path: the run's folder.
         info: ``run.json``: environment, digests, label counts, warnings, what each backbone was.
+        renderer: shows the run in a notebook, as HTML. ``probekit.run`` and ``probekit.load`` set it: what makes pages is
+            built on runs, and runs do not know of it.
     """
 
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
         self.path = path
         self.info = info
+        self.renderer: Callable[[Run], str] | None = None
 
     def __repr__(self) -> str:
         return f"Run({display(self.path)!r})"
+
+    def _repr_html_(self) -> str | None:
+        return None if self.renderer is None else self.renderer(self)
 
     @cached_property
     def points(self) -> pd.DataFrame:
