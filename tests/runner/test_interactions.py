@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -128,13 +129,14 @@ def test_a_planted_product_is_found_and_gains_whatever_the_units_and_the_order(
 ) -> None:
     job = opened()
     *pairs, together = rows_of(relabelled(job, 1.5))
-    assert all(set(row) <= set(SCHEMAS["interactions"].names) for row in (*pairs, together))
+    written = pa.Table.from_pylist([*pairs, together], schema=SCHEMAS["interactions"])
+    assert written.column("channel_i").null_count == 1  # of all pairs together
+    assert all(set(row) <= set(written.column_names) for row in (*pairs, together))
     first = min(pairs, key=lambda row: float(row["p"]))
     assert {first["channel_i"], first["channel_j"]} == {0, 3}
     assert first["q"] < 0.05
     assert first["weight"] > 0
     np.testing.assert_allclose([row["q"] for row in pairs], benjamini_hochberg([row["p"] for row in pairs]))
-    assert "channel_i" not in together
     assert together["gain"] == pytest.approx(together["joint"] - together["alone"])
     assert together["gain"] > 0.02
     assert 0 < together["lo"] < together["gain"] < together["hi"]
