@@ -212,6 +212,12 @@ def test_a_fold_without_a_channel_says_so_and_spares_the_others() -> None:
     assert by_pair[A, COPY]["p_holm"] is not None
 
 
+def test_one_model_alone_is_not_compared_and_fits_nothing() -> None:
+    common, layers, selected = world()
+    nothing = replace(common, entry=entry(SimpleNamespace()))
+    assert found(nothing, {of: layers[of] for of in (A, OTHER)}, selected) == {}
+
+
 def test_margins_that_are_no_sum_are_not_added() -> None:
     def fit(rows: Any, problems: Sequence[Problem], _upstream: Any) -> list[Path]:
         channels = np.arange(rows.shape[1])

@@ -78,6 +78,8 @@ def complement_rows(
         selected: of each of them.
         advance: told what is being done.
     """
+    if len({backbone for backbone, _ in collections}) < 2:
+        return
     for concept, name in enumerate(common.dataset.concepts):
         question = _Question(common, concept)
         alone: dict[Layer, _Answer] = {}
@@ -86,13 +88,12 @@ def complement_rows(
             advance(0, f"{name} · {' '.join(a)}")
             one = question.side(a, collection, selected[a])
             alone[a] = question.ask([one])
-            for b in [other for other in list(collections)[place + 1 :] if other[0] != a[0]]:
+            for b in [later for later in list(collections)[place + 1 :] if later[0] != a[0]]:
                 advance(0, f"{name} · {' '.join(a)} and {' '.join(b)}")
                 other = question.side(b, collections[b], selected[b])
                 joint[a, b] = joint[b, a] = question.ask([one, other])
-        yield from _rows(
-            question, [pair for pair in permutations(collections, 2) if pair in joint], selected, alone, joint
-        )
+        pairs = [pair for pair in permutations(collections, 2) if pair in joint]
+        yield from _rows(question, pairs, selected, alone, joint)
 
 
 def _rows(

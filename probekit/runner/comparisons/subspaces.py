@@ -58,7 +58,8 @@ def subspace_rows(
             if pair not in alike:
                 alike[pair] = unbiased_cka(standardised(chosen[a]), standardised(chosen[b]))
             found = explained_variance(chosen[a], chosen[b], group, fold_of)
-            constant = f"{found.constant} channels do not vary" if found.constant else None
+            words = "channel of a does" if found.constant == 1 else "channels of a do"
+            constant = f"{found.constant} {words} not vary" if found.constant else None
             yield {
                 **dict(zip(("backbone_a", "layer_a", "backbone_b", "layer_b"), (*a, *b), strict=True)),
                 "concept": concept,
