@@ -71,7 +71,7 @@ SMALL = [
 def make(tmp_path: Path) -> Callable[..., Run]:
     """Writes a run of some images by hand, with one exemplar, on the first of them."""
 
-    def write(images: list[Image3] = SMALL, row: int = 2, column: int = 3) -> Run:
+    def write(images: list[Image3] = SMALL, rung: str = "full") -> Run:
         names = [one.name for one in images]
         at = np.indices((ROWS, COLUMNS)).reshape(2, -1).astype(np.int32)
         per_image = ROWS * COLUMNS
@@ -83,13 +83,21 @@ def make(tmp_path: Path) -> Callable[..., Run]:
             "label hole": pa.array(np.concatenate([one.labels.ravel() for one in images])),
         }
         write_arrow(tmp_path / "cells.parquet", pa.table(cells))
-        write_table(tmp_path, "points", [{"point_id": POINT, **LAYER, "probe": "topk", "repeat": 0, "rung": "full"}])
+        reported = {"point_id": POINT, **LAYER, "probe": "topk", "repeat": 0, "rung": rung}
+        others = [{**reported, "point_id": f"other {i}", "rung": str(i)} for i in range(2)]
+        write_table(tmp_path, "points", [*others, reported, {**reported, "point_id": "again", "repeat": 1}])
         scales = [
             {"threshold": 7.0, "margin_mean": 5.0, "margin_deviation": 2.0},  # 1 on the pooled scale
             {"threshold": 0.3, "margin_mean": 0.0, "margin_deviation": 0.1},  # 3
         ]
-        fits = [{"fit_id": str(i), "point_id": POINT, "fold": i, "chosen": False, **of} for i, of in enumerate(scales)]
-        write_table(tmp_path, "fits", [*fits, {**fits[0], "fit_id": "final", "fold": -1, "threshold": -9.0}])
+        chosen = rung == "chosen"  # which is a fit of another rung in each fold
+        fits = [
+            {"fit_id": str(i), "point_id": f"other {i}" if chosen else POINT, "fold": i, "chosen": chosen, **of}
+            for i, of in enumerate(scales)
+        ]
+        wrong = {"threshold": -9.0, "chosen": False}
+        others = [{**fit, **wrong, "point_id": f"other {1 - fit['fold']}"} for fit in fits]
+        write_table(tmp_path, "fits", [*fits, *others, {**fits[0], **wrong, "point_id": POINT, "fold": -1}])
         folds = [{"repeat": 0, "fold": one.fold, "group": f"group {one.name}"} for one in images]
         write_table(tmp_path, "folds", [*folds, *({**row, "repeat": 1, "fold": 0} for row in folds)])
         (tmp_path / "scores").mkdir()
@@ -110,7 +118,7 @@ def make(tmp_path: Path) -> Callable[..., Run]:
         profile = {**LAYER, "channel": 4, "rank": 1, "coefficient": 1.0, "mean_outside": 1.0}
         write_table(tmp_path, "profiles", [{**profile, "channel": 5, "mean_outside": None}, profile])
         window = {"top": 0, "left": 0, "rows": ROWS, "columns": COLUMNS, "low": 0.0, "high": 5.0, "picture": 0}
-        at_cell = {"kind": "highest", "number": 0, "image": names[0], "row": row, "column": column, "value": 4.98}
+        at_cell = {"kind": "highest", "number": 0, "image": names[0], "row": 2, "column": 3, "value": 4.98}
         exemplar = {**LAYER, "channel": 4, **at_cell, **window, "activation": activation.tobytes()}
         write_table(tmp_path, "exemplars", [exemplar])
         info = {
@@ -179,8 +187,9 @@ def test_the_alternative_text_says_where_and_what(make: Callable[..., Run]) -> N
     assert "which is hole;" in exemplar_alt(run, exemplar(run, row=0, column=0))
 
 
-def test_detections_are_the_best_the_median_and_the_worst(make: Callable[..., Run]) -> None:
-    found = detections(make(), **LAYER)
+@pytest.mark.parametrize("rung", ["full", "chosen"])
+def test_detections_are_the_best_the_median_and_the_worst(make: Callable[..., Run], rung: str) -> None:
+    found = detections(make(rung=rung), **LAYER)
     assert [(one.kind, one.image, one.tp, one.fp, one.fn) for one in found] == [
         ("best", "d", 5, 0, 0),
         ("median", "b", 4, 2, 2),

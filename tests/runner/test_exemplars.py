@@ -81,12 +81,12 @@ SELECTED = {(*LAYER, "disc"): fit(1, 0, 3), (*LAYER, "square"): fit(4, 1)}
 class Made:
     """What was written for a dataset, and the features that it was made of."""
 
-    def __init__(self, folder: Path, dataset: Dataset, count: int = COUNT) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, count: int = COUNT, threads: int = 1) -> None:
         self.folder, self.dataset = folder, dataset
         collection: Any = Noise(dataset)
         self.cells: ReferenceCells = common_cells(dataset, [collection])
         self.profiles, self.exemplars = write_exemplars(
-            folder, dataset, self.cells, {LAYER: collection}, SELECTED, count
+            folder, dataset, self.cells, {LAYER: collection}, SELECTED, count, threads
         )
         self.features = reference_features(dataset, collection, np.arange(int(dataset.offsets[-1])))
         self.image = np.repeat([cut.image.id for cut in dataset.cuts], np.diff(dataset.offsets))
@@ -199,14 +199,16 @@ def test_pictures_show_their_windows(made: Made) -> None:
         assert np.abs(small - expected).mean() < 6
 
 
-def test_the_same_is_written_again_in_chunks_of_one_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_is_written_again_in_chunks_of_one_channel_and_in_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = dataset_of(90, 131)
     (tmp_path / "one" / "pictures").mkdir(parents=True)
     (tmp_path / "one" / "pictures" / "000999.webp").write_bytes(b"what a kill left")
     one = Made(tmp_path / "one", dataset)
     monkeypatch.setattr(exemplars, "CHUNK_BYTES", 1)
     (tmp_path / "two").mkdir()
-    two = Made(tmp_path / "two", dataset)
+    two = Made(tmp_path / "two", dataset, threads=3)
     assert one.profiles == two.profiles
     assert one.exemplars == two.exemplars
     contents = [{path.name: path.read_bytes() for path in (made.folder / "pictures").iterdir()} for made in (one, two)]

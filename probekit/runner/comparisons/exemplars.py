@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probekit.api import POSITIVE, VOID, ImageRef
+from probekit.api import POSITIVE, VOID, ImageRef, map_in_threads
 from probekit.compare.profiles import Profile, extreme_cells, profile, quantise, scale, window
 from probekit.features.store import Collection
 from probekit.runner.dataset import Cut, Dataset
@@ -42,6 +42,7 @@ def write_exemplars(
     collections: Mapping[Layer, Collection],
     selected: Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]],
     count: int,
+    threads: int = 1,
 ) -> tuple[list[Row], list[Row]]:
     """Profiles the selected channels, and writes the ``pictures`` of their exemplars into a run's folder.
 
@@ -54,6 +55,7 @@ def write_exemplars(
         selected: (backbone, layer, concept) -> rows of ``channels`` of its final fit, by rank; layers without are not
             read.
         count: exemplars of each kind; 0 for none.
+        threads: how many cuts, channels and photographs are worked on at a time; the result does not depend on it.
 
     Returns:
         The rows of ``profiles`` and of ``exemplars``.
@@ -66,27 +68,16 @@ def write_exemplars(
     exemplars: list[Row] = []
     for (backbone, layer), collection in collections.items():
         chosen = {name: selected.get((backbone, layer, name), ()) for name in dataset.concepts}
-        users: dict[int, list[str]] = {}
-        for name, rows in chosen.items():
-            for row in rows:
-                users.setdefault(int(row["channel"]), []).append(name)
-        shown: dict[tuple[str, int], _Shown] = {}
-        for channel, values in _channels(dataset, collection, sorted(users)):
-            low, high = scale(values)
-            for concept, name in enumerate(dataset.concepts):
-                for row in (row for row in chosen[name] if row["channel"] == channel):
-                    against = row["coefficient"] is not None and row["coefficient"] < 0
-                    found = _show(images, cells, concept, values, against, count, (low, high))
-                    shown[name, channel] = found
+        shown = _show_layer(images, dataset, cells, collection, chosen, count, threads)
         for name, rows in chosen.items():
             for row in rows:
                 channel = int(row["channel"])
                 identity = {"backbone": backbone, "layer": layer, "concept": name, "channel": channel}
-                found = shown[name, channel]
-                others = [other for other in users[channel] if other != name]
-                profiles.append({**identity, **_profile_row(found.profile, row), "used_by": others})
-                exemplars += [{**identity, **one, "picture": album.number(one)} for one in found.exemplars]
-    album.write(folder / PICTURES)
+                its = shown[channel]
+                used_by = [other for other in its if other != name]
+                profiles.append({**identity, **_profile_row(its[name].profile, row), "used_by": used_by})
+                exemplars += [{**identity, **one, "picture": album.number(one)} for one in its[name].exemplars]
+    album.write(folder / PICTURES, threads)
     return profiles, exemplars
 
 
@@ -128,7 +119,7 @@ class _Images:
         image = self.refs[number]
         return -(-image.height // self.cell), -(-image.width // self.cell)
 
-    def place(self, number: int, flat: int) -> tuple[int, int]:
+    def place(self, flat: int) -> tuple[int, int]:
         """Row and column, on the image's grid, of the cell at a place of the flat order."""
         starts = self._dataset.offsets
         cut = int(np.searchsorted(starts, flat, side="right")) - 1
@@ -153,21 +144,53 @@ class _Images:
         return round(at.offset_y / self.cell), round(at.offset_x / self.cell)
 
 
-def _channels(
-    dataset: Dataset, collection: Collection, channels: Sequence[int]
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Each channel at all reference cells, read there as scores are."""
-    cells = int(dataset.offsets[-1])
-    size = max(1, CHUNK_BYTES // (4 * cells))
+def _show_layer(
+    images: _Images,
+    dataset: Dataset,
+    cells: ReferenceCells,
+    collection: Collection,
+    chosen: Mapping[str, Sequence[Mapping[str, Any]]],
+    count: int,
+    threads: int,
+) -> dict[int, dict[str, _Shown]]:
+    """channel -> concept -> what it shows, concepts in the dataset's order."""
+    against: dict[int, dict[str, bool]] = {}
+    for name in dataset.concepts:
+        for row in chosen[name]:
+            coefficient = row["coefficient"]
+            against.setdefault(int(row["channel"]), {})[name] = coefficient is not None and coefficient < 0
+
+    def show(one: tuple[int, NDArray[np.float32]]) -> dict[str, _Shown]:
+        channel, values = one
+        ends = scale(values)
+        return {
+            name: _show(images, cells, dataset.concepts.index(name), values, is_against, count, ends)
+            for name, is_against in against[channel].items()
+        }
+
+    found: dict[int, dict[str, _Shown]] = {}
+    channels = sorted(against)
+    size = max(1, CHUNK_BYTES // (4 * int(dataset.offsets[-1])))
     for start in range(0, len(channels), size):
-        chunk = list(channels[start : start + size])
-        values = np.empty((len(chunk), cells), dtype=np.float32)
-        for place, cut in enumerate(dataset.cuts):
-            features, grid = collection.read(cut.key)
-            maps = np.ascontiguousarray(features[:, chunk].T).reshape(-1, grid.rows, grid.columns)
-            part = slice(int(dataset.offsets[place]), int(dataset.offsets[place + 1]))
-            values[:, part] = resampler(dataset, collection, place)(maps).reshape(len(chunk), -1)
-        yield from zip(chunk, values, strict=True)
+        chunk = channels[start : start + size]
+        values = _read(dataset, collection, chunk, threads)
+        shown = map_in_threads(show, zip(chunk, values, strict=True), threads)
+        found.update(zip(chunk, shown, strict=True))
+    return found
+
+
+def _read(dataset: Dataset, collection: Collection, channels: Sequence[int], threads: int) -> NDArray[np.float32]:
+    """Channels at all reference cells, read there as scores are, (channels, cells)."""
+    values = np.empty((len(channels), int(dataset.offsets[-1])), dtype=np.float32)
+
+    def read(place: int) -> None:
+        features, grid = collection.read(dataset.cuts[place].key)
+        maps = np.ascontiguousarray(features[:, channels].T).reshape(-1, grid.rows, grid.columns)
+        part = slice(int(dataset.offsets[place]), int(dataset.offsets[place + 1]))
+        values[:, part] = resampler(dataset, collection, place)(maps).reshape(len(channels), -1)
+
+    map_in_threads(read, range(len(dataset.cuts)), threads)
+    return values
 
 
 def _show(
@@ -191,7 +214,7 @@ def _show(
         best = extreme_cells(np.where(scored, towards, np.float32(-np.inf)), images.offsets, cells.group, count)
         for number, flat in enumerate(best.tolist()):
             image = int(np.searchsorted(images.offsets, flat, side="right")) - 1
-            row, column = images.place(image, flat)
+            row, column = images.place(flat)
             n_rows, n_columns = images.shape(image)
             (top, rows), (left, columns) = window(row, n_rows), window(column, n_columns)
             part = images.map(image, values)[top : top + rows, left : left + columns]
@@ -240,14 +263,20 @@ class _Album:
         key = (self._images.numbers[exemplar["image"]], *place)
         return self._numbers.setdefault(key, len(self._numbers))
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, threads: int) -> None:
         """Writes ``NNNNNN.webp``; each photograph is decoded once."""
-        cell, opened, pixels = self._images.cell, -1, np.empty(0, dtype=np.uint8)
-        for (image, top, left, rows, columns), picture in sorted(self._numbers.items()):
-            if image != opened:
-                opened, pixels = image, self._images.open(image)
-            part = pixels[top * cell : (top + rows) * cell, left * cell : (left + columns) * cell]
-            write_atomically(folder / f"{picture:06d}.webp", _webp(part))
+        windows: dict[int, list[tuple[int, int, int, int, int]]] = {}
+        for (image, *place), picture in self._numbers.items():
+            top, left, rows, columns = (at * self._images.cell for at in place)
+            windows.setdefault(image, []).append((picture, top, left, rows, columns))
+
+        def write(image: int) -> None:
+            pixels = self._images.open(image)
+            for picture, top, left, rows, columns in windows[image]:
+                part = pixels[top : top + rows, left : left + columns]
+                write_atomically(folder / f"{picture:06d}.webp", _webp(part))
+
+        map_in_threads(write, windows, threads)
 
 
 def _webp(pixels: NDArray[np.uint8]) -> bytes:
