@@ -89,7 +89,7 @@ def test_threads_and_store_change_no_result(experiment: Spec) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "place"),
-    [("pass", 7), ("after", 40), ("before", 70), ("before", 86)],
+    [("pass", 19), ("after", 40), ("before", 70), ("before", 86)],
     ids=["in a network", "in a job", "at the thumbnails", "at the tables"],
 )
 def test_a_killed_run_ends_with_the_same_bytes(experiment: Spec, child: Child, kind: str, place: int) -> None:
