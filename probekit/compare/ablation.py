@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.special import stdtr
 from probekit.evaluate.intervals import ROUNDING, Replicates
 from probekit.evaluate.paired import difference_interval, one_sided_p
 
-NEAREST = 5
+NEAREST = 10
 """A random channel is one of so many that are nearest in variance to the one that it stands for."""
 
 Floats = NDArray[np.float64]
@@ -61,33 +62,45 @@ class Moments:
 def like_channels(
     selected: NDArray[np.integer[Any]], variance: Floats, draws: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]] | None:
-    """Random sets of as many other channels, alike in variance: each selected channel in turn (in random order) is
-    stood for by one of the ``NEAREST`` channels nearest in log variance that are neither selected nor taken.
+    """Random sets of as many other channels, alike in variance: each selected channel in turn is stood for by one of
+    the ``NEAREST`` channels nearest in log variance that are neither selected nor taken.
+
+    The draw is by a random number for each channel, the smallest first. Folds that select much the same channels
+    therefore draw much the same others from one seed: were each fold's draw its own, random sets would differ less over
+    all folds together than the selected set does from them.
 
     Args:
         selected: (k,).
         variance: of all channels, (p,).
 
     Returns:
-        the sets, (k,) each, every channel in the place of the one that it stands for; none where fewer than k channels
-        are not selected.
+        the sets, (k,) each, every channel in the place of the one that it stands for; none where no more than k
+        channels are not selected, so that all sets would be one.
     """
     free = np.setdiff1d(np.arange(len(variance)), selected)
-    if len(free) < len(selected):
+    keys = rng.random((draws, len(variance)))
+    if len(free) <= len(selected):
         return None
     with np.errstate(divide="ignore"):
         # constant channels are alike
         size = np.maximum(np.log(variance), np.log(np.finfo(np.float64).tiny))
     sets = []
-    for _ in range(draws):
+    for key in keys:
         left, drawn = free, np.empty(len(selected), dtype=np.int64)
-        for place in rng.permutation(len(selected)):
+        for place in np.argsort(key[selected]):
             near = np.argsort(np.abs(size[left] - size[selected[place]]), kind="stable")[:NEAREST]
-            at = int(rng.choice(near))
+            at = near[np.argmin(key[left[near]])]
             drawn[place] = left[at]
             left = np.delete(left, at)
         sets.append(drawn)
     return sets
+
+
+def overlap(sets: Sequence[NDArray[np.integer[Any]]]) -> float:
+    """The share of its channels that a set has in common with another, over all pairs of sets of one size; 0 of one
+    set, and of empty ones."""
+    shared = [len(np.intersect1d(a, b)) / max(len(a), 1) for a, b in combinations(sets, 2)]
+    return float(np.mean(shared)) if shared else 0.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,13 @@ class Lost:
     reason: str | None = None
 
 
-def lost(score: float, ablated: Replicates, random: Sequence[Replicates], positives: NDArray[np.number[Any]]) -> Lost:
+def lost(
+    score: float,
+    ablated: Replicates,
+    random: Sequence[Replicates],
+    positives: NDArray[np.number[Any]],
+    shared: float = 0.0,
+) -> Lost:
     """Holds the selected channels against random ones.
 
     Two things vary: which groups were seen, and which channels were drawn. The test by groups (jackknife of random less
@@ -126,6 +145,7 @@ def lost(score: float, ablated: Replicates, random: Sequence[Replicates], positi
         ablated: without the selected channels.
         random: without each random set; at least one.
         positives: positive cells of each group, (G,).
+        shared: by how much the random sets overlap.
     """
     mean = Replicates.mean(random)
     difference = mean - ablated
@@ -137,17 +157,23 @@ def lost(score: float, ablated: Replicates, random: Sequence[Replicates], positi
         reason = "one random draw does not say how much draws differ: ablation.draws: 10, say"
         return Lost(*found, interval.lo, interval.hi, reason=reason)
     by_groups = one_sided_p(difference.value, difference.deleted, positives)
-    p = max(by_groups, below_draws(ablated.value, np.array([one.value for one in random])))
+    p = max(by_groups, below_draws(ablated.value, np.array([one.value for one in random]), shared))
     return Lost(*found, interval.lo, interval.hi, p, bool(p <= 0.05 and interval.lo > 0))
 
 
-def below_draws(value: float, draws: Floats) -> float:
+def below_draws(value: float, draws: Floats, shared: float = 0.0) -> float:
     """The probability that a further draw would be as low as ``value``: Student's t of a new observation.
+
+    Draws that have channels in common differ less than sets that have none, as the selected one has none in common with
+    any: were the effects of channels sums, draws that share o of theirs would have the variance (1 - o) v, a set of its
+    own v, and the mean of D draws (o + (1 - o) / D) v.
 
     Args:
         draws: at least two, (D,).
+        shared: o, less than 1.
     """
     n, mean, deviation = len(draws), float(draws.mean()), float(draws.std(ddof=1))
     if deviation < ROUNDING:
         return 0.0 if mean - value > ROUNDING else 1.0
-    return float(stdtr(n - 1, (value - mean) / (deviation * np.sqrt(1 + 1 / n))))
+    error = deviation * np.sqrt((1 + shared) / (1 - shared) + 1 / n)
+    return float(stdtr(n - 1, (value - mean) / error))

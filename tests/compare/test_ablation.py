@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probekit.compare.ablation import NEAREST, Moments, below_draws, like_channels, lost
+from probekit.compare.ablation import NEAREST, Moments, below_draws, like_channels, lost, overlap
 from probekit.evaluate.intervals import Replicates
 
 
@@ -44,21 +44,51 @@ def test_random_channels_are_others_of_like_variance_and_each_is_used_once() -> 
         assert not set(of.tolist()) & set(selected.tolist())
         # all channels near one that is drawn may be selected or taken
         assert (np.abs(rank[of] - rank[selected]) <= NEAREST + 2 * len(selected)).all()
-        assert np.median(np.abs(np.log(variance[of] / variance[selected]))) < 0.2
+        assert np.median(np.abs(np.log(variance[of] / variance[selected]))) < 0.3
     again = like_channels(selected, variance, 30, rng(3))
     assert again is not None
     assert all(np.array_equal(a, b) for a, b in zip(sets, again, strict=True))
 
 
 def test_too_few_other_channels_are_none_and_constant_ones_are_like_constant_ones() -> None:
-    assert like_channels(np.arange(6), np.ones(11), 2, rng()) is None
-    exact = like_channels(np.arange(5), np.ones(10), 2, rng())
-    assert exact is not None
-    assert [sorted(of.tolist()) for of in exact] == [[5, 6, 7, 8, 9]] * 2
+    assert like_channels(np.arange(6), np.ones(12), 2, rng()) is None
+    tight = like_channels(np.arange(5), np.ones(11), 20, rng())
+    assert tight is not None
+    assert all(set(of.tolist()) < set(range(5, 11)) for of in tight)
+    assert 0.8 <= overlap(tight) < 0.9
     assert [of.tolist() for of in like_channels(np.arange(0), np.ones(4), 2, rng()) or ()] == [[], []]
     variance = np.concatenate([np.zeros(NEAREST + 1), np.full(50, 2.0)])
     (drawn,) = like_channels(np.array([0]), variance, 1, rng()) or ()
     assert drawn[0] <= NEAREST
+
+
+def test_folds_that_select_much_the_same_draw_much_the_same() -> None:
+    variance = np.exp(rng(1).normal(size=200))
+    selected = np.arange(0, 200, 10)
+    one = like_channels(selected, variance, 4, rng(7))
+    other = like_channels(selected[::-1][1:], variance * 1.001, 4, rng(7))
+    assert one is not None
+    assert other is not None
+    assert np.mean([np.isin(b, a).mean() for a, b in zip(one, other, strict=True)]) > 0.8
+    assert overlap(one) < 0.5
+
+
+def test_how_much_sets_share() -> None:
+    assert overlap([np.array([1, 2]), np.array([2, 3]), np.array([4, 5])]) == pytest.approx(1 / 6)
+    assert overlap([np.array([1, 2])]) == overlap([np.arange(0)] * 2) == 0
+
+
+@pytest.mark.parametrize(("p", "k"), [(30, 10), (100, 6), (40, 1)])
+def test_a_set_like_any_other_is_below_the_draws_one_time_in_twenty(p: int, k: int) -> None:
+    called = []
+    for seed in range(500):
+        random = rng(seed)
+        effects, selected = random.normal(size=p), random.permutation(p)[:k]
+        sets = like_channels(selected, np.exp(random.normal(size=p)), 8, random)
+        assert sets is not None
+        sums = np.array([effects[of].sum() for of in sets])
+        called.append(below_draws(float(effects[selected].sum()), sums, overlap(sets)) <= 0.05)
+    assert np.mean(called) == pytest.approx(0.05, abs=0.03)
 
 
 def test_a_draw_is_below_others_as_student_says() -> None:

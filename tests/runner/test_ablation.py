@@ -204,7 +204,7 @@ def test_too_many_or_no_channels_say_why_there_is_no_test(bench: Callable[..., B
     made = bench(layers="[early, late]")
     made.fits("early", {"disc": (0, 1.0), "square": (0, -1.0)}, {"disc": list(range(13)), "square": []})
     many, none = made.rows()
-    assert "13 channels: there are not as many others" in many["reason"]
+    assert "a fold selects 13 channels: others are too few" in many["reason"]
     assert none["reason"] == "no fold selects a channel"
     assert many["circuit"] is none["circuit"] is None
     assert many["score"] > 0.5

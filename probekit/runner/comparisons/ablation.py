@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from probekit.api import POSITIVE, VOID, Issue, ProbekitError
 from probekit.api import Prepared as PreparedImage
-from probekit.compare.ablation import Moments, like_channels, lost
+from probekit.compare.ablation import Moments, like_channels, lost, overlap
 from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Replicates
 from probekit.evaluate.scorer import evaluate_scorers
@@ -119,9 +119,10 @@ def ablated_places(dataset: Dataset, folds: Sequence[Fold], experiment: Experime
 @dataclass(frozen=True, eq=False)
 class _Edits:
     """What is done to one layer for one concept: by fold the selected channels and then each random set, with what
-    they are set to; none where a fold has too few other channels."""
+    they are set to; none where a fold has too few other channels. ``shared``: by how much random sets overlap."""
 
     sizes: tuple[int, ...]
+    shared: float
     by_fold: Mapping[int, tuple[Variant, ...]] | None
 
 
@@ -227,19 +228,19 @@ class _Network:
             yield place, one.prepared
 
     def _edits(self, layer: str, concept: int, moments: Moments) -> _Edits:
-        name = self.dataset.concepts[concept]
+        name, draws = self.dataset.concepts[concept], self.experiment.ablation.draws
         by_fold: dict[int, tuple[Variant, ...]] = {}
-        sizes = []
-        enough = True
-        for place, fold in enumerate(self.folds):
-            selected = self.fits[layer][name, fold.index].selected
-            sizes.append(len(selected))
-            rng = generator(self.experiment.seed, "ablation", self.network.name, layer, name, fold.index)
-            others = like_channels(selected, moments.variance[place], self.experiment.ablation.draws, rng)
-            enough &= others is not None
-            mean = moments.mean[place]
-            by_fold[fold.index] = tuple(Variant(of, mean[of]) for of in (selected, *(others or ())))
-        return _Edits(tuple(sizes), by_fold if enough and any(sizes) else None)
+        supports = [self.fits[layer][name, fold.index].selected for fold in self.folds]
+        shared = []
+        for fold, selected, mean, variance in zip(self.folds, supports, moments.mean, moments.variance, strict=True):
+            rng = generator(self.experiment.seed, "ablation", self.network.name, layer, name)  # one for all folds
+            others = like_channels(selected, variance, draws, rng)
+            if others is not None:
+                by_fold[fold.index] = tuple(Variant(of, mean[of]) for of in (selected, *others))
+                shared.append(overlap(others))
+        sizes = tuple(map(len, supports))
+        enough = len(by_fold) == len(self.folds) and any(sizes)
+        return _Edits(sizes, float(np.mean(shared or [0.0])), by_fold if enough else None)
 
     def _run(
         self,
@@ -312,11 +313,11 @@ class _Network:
         score = float(average_precision(untouched, y))
         if edits.by_fold is None:
             most = max(edits.sizes)
-            few = f"a fold selects {most} channels: there are not as many others to hold them against"
+            few = f"a fold selects {most} channels: others are too few to hold them against"
             return {**row, "score": score, "reason": few if most else "no fold selects a channel"}
         replicates = [_replicates(of, y, group, len(groups)) for of in margins]
         positives = np.bincount(group[y == 1], minlength=len(groups))
-        return row | vars(lost(score, replicates[0], replicates[1:], positives))
+        return row | vars(lost(score, replicates[0], replicates[1:], positives, edits.shared))
 
 
 def _replicates(
