@@ -12,16 +12,19 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from safetensors.numpy import save_file
 
 from probekit.evaluate.scores import average_precision
 from probekit.report.figures import DOUBLE, PALETTE, Drawing, drawings, save, svg
 from probekit.report.figures.calibration import sizes
+from probekit.report.figures.material import Material
 from probekit.report.figures.precision_recall import precision_recall, thinned
 from probekit.report.figures.style import SMALL, fitted, log_ticks, spread, styled, text_width
 from probekit.runner.run import Run
@@ -232,7 +235,7 @@ def _with(drawing: Drawing, gid: str) -> list[Any]:
 
 
 def _texts(drawing: Drawing) -> str:
-    return "\n".join(t.get_text() for t in drawing.figure.findobj(lambda artist: hasattr(artist, "get_text")))
+    return "\n".join(t.get_text() for t in drawing.figure.findobj(Text))
 
 
 def _result(
@@ -260,7 +263,7 @@ def test_a_page_can_hold_every_figure_as_text(found: list[Drawing]) -> None:
         root = ElementTree.fromstring(text)
         tags = {element.tag.split("}")[1] for element in root.iter()}
         assert tags <= {"svg", "title", "desc", "g", "defs", "path", "use", "text", "clipPath", "rect"}
-        own = [element.get("id") for element in root.iter() if element.get("id")]
+        own = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
         identifiers += own
         assert {root.get("aria-labelledby")} == {f"{drawing.name}-title {drawing.name}-desc"}
         assert root.get("role") == "img"
@@ -436,7 +439,7 @@ def test_matches_are_drawn_once_each(found: list[Drawing]) -> None:
     assert strong.get_linewidth() > weak.get_linewidth()
     (fan,) = _with(drawing, "one-to-many 12")
     assert (fan.get_path().codes == 1).sum() == 3, "two curves and a stub"
-    dots = list(drawing.figure.findobj(lambda artist: str(artist.get_gid()).startswith("channel ")))
+    dots: list[Any] = drawing.figure.findobj(lambda artist: str(artist.get_gid()).startswith("channel "))
     left = [dot for dot in dots if dot.get_xdata()[0] < 120]
     assert [int(dot.get_gid().split()[1]) for dot in left] == list(range(10, 50)), "the 40 largest, by size"
     assert [int(dot.get_gid().split()[1]) for dot in dots if dot not in left] == [0, 1, 2, 3, 4, 99]
@@ -483,7 +486,17 @@ def test_scores_that_are_null_are_left_out(invented: Callable[..., Run]) -> None
     sections = [d.section for d in drawings(invented(results=results, models=models, depth=depth)) if svg(d)]
     assert set(sections) == {"precision-recall", "calibration", "matches"}
     zero = [{**row, "value": 0.0, "lo": 0.0, "hi": 0.0} for row in tables["results"]]
-    assert all(svg(d) for d in drawings(invented(results=zero)))
+    assert all(svg(d) for d in drawings(invented(results=zero, nulls=[], k_tau=[], depth=[])))
+
+
+def test_the_best_model_alone_has_the_accent(run: Run) -> None:
+    names = [f"model {i}" for i in range(9)]
+    models = [{**run.models.iloc[0].to_dict(), "backbone": name, "score": 0.9 - i / 10} for i, name in enumerate(names)]
+    several = Run(run.path, run.info)
+    several.__dict__["models"] = pd.DataFrame(models)
+    looks = [look for _, look in sorted(Material(several).looks.items())]
+    assert [look.colour == PALETTE["series-1"][0] for look in looks] == [True] + [False] * 8
+    assert len({(look.colour, look.marker) for look in looks}) == 9
 
 
 def test_figures_of_runs_in_several_repeats(surveyed: Run) -> None:

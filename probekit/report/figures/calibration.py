@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from probekit.report.figures.drawing import Drawing, slug
@@ -28,6 +30,10 @@ from probekit.report.figures.style import (
 )
 
 _LEFT, _TOP, _BELOW, _BETWEEN, _RIGHT = 25.0, 20.0, 25.0, 12.0, 8.0
+_BEND = 4 / 3 * math.tan(math.pi / 8)
+_TURNS = [1, *(1j**quarter * at for quarter in range(4) for at in (1 + _BEND * 1j, _BEND + 1j, 1j)), 1]
+_ROUND = Path([(at.real, at.imag) for at in _TURNS], [Path.MOVETO] + [Path.CURVE4] * 12 + [Path.CLOSEPOLY])
+"""A circle in four curves: matplotlib's has eight, and a mark whose size is its own is written out each time."""
 _RARE = 0.05
 """Below this prevalence both axes are logarithmic: on even ones nearly all bins lie in the corner."""
 
@@ -118,7 +124,7 @@ def _panel(axes: Axes, look: Look, rows: pd.DataFrame, low: float | None) -> Non
             shown["predicted"],
             shown["observed"],
             s=sizes(shown["cells"].to_numpy()),
-            marker="o",
+            marker=_ROUND,
             facecolor=filled,
             edgecolor=look.colour,
             linewidth=0.7,

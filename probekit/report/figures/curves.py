@@ -265,6 +265,7 @@ def _with_set(row: _Row) -> str:
 def _name_random(axes: Axes, nulls: list[pd.DataFrame], room: float) -> None:
     """Says what the faint marks are, right of the last one that leaves room for it, where they are lowest."""
     drawn = pd.concat(nulls)
+    drawn = drawn[drawn["k"].map(drawn["k"].value_counts()) == drawn["k"].value_counts().max()]  # all models have marks
     text, (low, high) = "random channels", np.log(axes.get_xlim())
     lowest = drawn.groupby("k")["value"].min()
     right = (np.log(lowest.index.to_numpy(float)) - low) / (high - low) * room + 5 + text_width(text, SMALL)

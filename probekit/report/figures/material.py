@@ -59,7 +59,7 @@ class Material:
             hue = backbones.index(backbone) if len(backbones) > 1 else place
             looks[backbone, layer] = Look(
                 plain(f"{backbone} {layer}" if len(layers) > 1 else backbone),
-                SERIES[hue % len(SERIES)],
+                SERIES[0] if not hue else SERIES[1:][(hue - 1) % (len(SERIES) - 1)],  # nobody else has the accent
                 MARKERS[hue % len(MARKERS)],
                 DASHES[place % len(DASHES)],
             )

@@ -133,7 +133,7 @@ def draw_precision_recall(material: Material, concept: str, width: float) -> lis
         _LEFT, 8, "precision" + (f" at natural prevalence {percent(chance)}" if chance is not None else "") + repeat
     )
     sheet.text(sheet.width - _RIGHT, sheet.height - 3, "recall", ha="right")
-    _key(sheet, material, drawn, room)
+    _key(sheet, material, drawn, room, chance or 0.0)
     return [
         Drawing(
             slug("precision-recall", concept),
@@ -146,19 +146,22 @@ def draw_precision_recall(material: Material, concept: str, width: float) -> lis
     ]
 
 
-def _key(sheet: Sheet, material: Material, drawn: list[_Drawn], room: float) -> None:
+def _key(sheet: Sheet, material: Material, drawn: list[_Drawn], room: float, chance: float) -> None:
     """Names with their scores, in the corner that the curves leave empty."""
     crowded = max(float(np.interp(0.65, curve[:, 0], curve[:, 1])) for _, _, curve in drawn) > 0.6
     widest = min(max(text_width(look.name, SMALL) for look, _, _ in drawn), 0.45 * room)
+    if crowded:
+        left, top = _LEFT + 28, _TOP + _HEIGHT * (1 - chance) - 5 - 9.5 * (len(drawn) - 1)
+    else:
+        left, top = _LEFT + room - 38 - widest, _TOP + 12
     for place, (look, point, _) in enumerate(drawn):
-        right = _LEFT + room - 4 if not crowded else _LEFT + 14 + widest + 46
-        y = _TOP + 12 + 9.5 * place if not crowded else _TOP + _HEIGHT - 10 - 9.5 * (len(drawn) - 1 - place)
-        left = right - 34 - widest
+        y = top + 9.5 * place
         sheet.line([left - 18, left - 4], [y - 2.2] * 2, color=look.colour, linestyle=look.dash, linewidth=1.2)
+        sheet.line([left - 11], [y - 2.2], color=look.colour, marker=look.marker, markersize=3.5)
         sheet.text(left, y, fitted(look.name, SMALL, widest), color=look.colour, fontsize=SMALL)
         value = material.number(point["point_id"], "average_precision")
         if value is not None:
-            sheet.text(right, y, f"AP {digits(value)}", color=look.colour, fontsize=SMALL, ha="right")
+            sheet.text(left + widest + 34, y, f"AP {digits(value)}", color=look.colour, fontsize=SMALL, ha="right")
 
 
 def _said(material: Material, drawn: list[_Drawn], chance: float | None) -> str:
