@@ -24,6 +24,7 @@ from probekit.evaluate.scores import average_precision
 from probekit.features.edited import Variant, edited_maps, opened_network, reach, require_same
 from probekit.features.extract import Request, prepared_items
 from probekit.features.store import Collection
+from probekit.geometry.reference import Resampler
 from probekit.plan.networks import Network
 from probekit.plan.units import Job
 from probekit.runner.dataset import Dataset
@@ -259,11 +260,11 @@ class _Network:
             fold = self.fold_of[self.dataset.cuts[place].group]
             cells = {c: self._kept(c, place) - self.dataset.offsets[place] for c in done}
             span = {c: slice(start, start + len(cells[c])) for c, start in done.items()}
+            to_reference = {b: resampler(self.dataset, self.collections[b], place) for b, _ in untouched}
             for layer, concept in untouched:
                 values, _ = self.collections[layer].read(self.dataset.cuts[place].key)
-                untouched[layer, concept][span[concept]] = self._margins(values, layer, concept, place, fold)[
-                    cells[concept]
-                ]
+                found = self._margins(values, layer, concept, fold, to_reference[layer])
+                untouched[layer, concept][span[concept]] = found[cells[concept]]
             for layer, following in later.items():
                 wanted = [
                     (concept, number, variant)
@@ -274,19 +275,18 @@ class _Network:
                 passes = edited_maps(self.request, image, layer, [variant for *_, variant in wanted], following)
                 for (concept, number, _), maps in zip(wanted, passes, strict=True):
                     for other, values in maps.items():
-                        found = self._margins(values, other, concept, place, fold)[cells[concept]]
-                        margins[layer, other, concept][number, span[concept]] = found
+                        found = self._margins(values, other, concept, fold, to_reference[other])
+                        margins[layer, other, concept][number, span[concept]] = found[cells[concept]]
                     progress.advance(1)
             done = {c: span[c].stop for c in done}
         progress.finish()
 
     def _margins(
-        self, values: NDArray[np.float32], layer: str, concept: int, place: int, fold: int
+        self, values: NDArray[np.float32], layer: str, concept: int, fold: int, to_reference: Resampler
     ) -> NDArray[np.float32]:
         """Standardised margins of a cut's reference cells by the fold's scorer, (cells,); ``values`` (cells, channels)
         of the layer's own grid."""
         fit = self.fits[layer][self.dataset.concepts[concept], fold]
-        to_reference = resampler(self.dataset, self.collections[layer], place)
         native = evaluate_scorers([fit.scorer], values).reshape(1, to_reference.native.rows, -1)
         margins: NDArray[np.float32] = fit.scale.apply(to_reference(native).reshape(1, -1))[0].astype(np.float32)
         return margins
