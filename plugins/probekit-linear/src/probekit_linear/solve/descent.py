@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probekit_linear.solve.batch import Batch, Floats
 from probekit_linear.solve.columns import Columns, Model
-from probekit_linear.solve.metric import Metric, measure
+from probekit_linear.solve.metric import Metric, measure, reach
 from probekit_linear.solve.quadratic import Factor
 from probekit_linear.solve.sweep import Sweep, sweep
 from probekit_linear.solve.workers import Workers
@@ -68,6 +68,7 @@ class Descent:
         reads: passes over the rows so far.
         watch: told after every pass of the columns and how many of them are done; none before float64 passes begin.
         curvature: of each row, by group, as the group's last pass found it, (n,).
+        far: how far out each row lies, (n,); none until a step went too far: metrics then heed it.
     """
 
     def __init__(self, batch: Batch, work: Workers, watch: Callable[[Columns, int], None] | None = None) -> None:
@@ -75,6 +76,7 @@ class Descent:
         self.work = work
         self.watch = watch
         self.reads = 0
+        self.far: NDArray[np.float32] | None = None
         self.metrics: dict[int, Metric] = {}
         self.curvature: dict[int, NDArray[np.float32]] = {}
         self._fresh: set[int] = set()  # names whose metric the last pass made
@@ -121,6 +123,12 @@ class Descent:
             running = self._round(columns, points, running, group, target, exact=True)
             if len(running) == 0:
                 break
+
+    def heed(self) -> None:
+        """From now on metrics are made with an eye to the rows that lie far out, and those that there are anew."""
+        if self.far is None:
+            self.far = reach(self.batch, self.work)
+            self._parted |= set(self.metrics)
 
     def _round(
         self,
@@ -184,6 +192,7 @@ class Descent:
                 at.length /= 4
                 if -at.promise > (1e-10 if exact else 1e-5) * null[i]:  # else it is rounding that is in the way
                     at.damping = max(4 * at.damping, DAMPED)
+                    self.heed()
                 at.w = columns.w[c] + (at.w - columns.w[c]) / 4
                 at.b = float(columns.b[c] + (at.b - columns.b[c]) / 4)
                 if at.length > 1e-6:
@@ -346,6 +355,7 @@ class Descent:
             most,
             self.work,
             precise=name in self._precise,
+            far=self.far,
         )
 
     def _step(

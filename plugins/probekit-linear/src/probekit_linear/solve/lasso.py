@@ -197,7 +197,7 @@ def solve_path(
     """The fits of a batch at lambdas (m, L), descending; factors (m, p)."""
     m, points = lambdas.shape
     p = batch.rows.p
-    start, shift, group = _scout(batch, lambdas, factors, work)
+    start, shift, group, heavy = _scout(batch, lambdas, factors, work)
     still = lambdas >= largest[:, None] * (1 - 1e-12)  # where every coefficient is zero
     start[still] = 0.0
     shift = np.where(still, batch.null_intercept[:, None], shift)
@@ -210,6 +210,8 @@ def solve_path(
             progress(done + settled, m * points, max(seen, float(known.max(initial=0.0))) or np.inf)
 
     descent = Descent(batch, work, watch)
+    if heavy:
+        descent.heed()
     w, b = np.empty((m, points, p)), np.empty((m, points))
     gap, steps = np.empty((m, points)), np.empty((m, points), dtype=np.int64)
     lot = max(1, min(points, STATE // (4 * batch.rows.n * m)))
@@ -231,8 +233,11 @@ def solve_path(
     return LogisticPath(lambdas, w, b, gap, gap <= target, steps, batch.mean, batch.scale, largest, descent.reads + 1)
 
 
-def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Where the points start, (m, L, p) and (m, L), and which of them share a metric at first, (m, L).
+def _scout(
+    batch: Batch, lambdas: Floats, factors: Floats, work: Workers
+) -> tuple[Floats, Floats, NDArray[np.int64], bool]:
+    """Where the points start, (m, L, p) and (m, L), which of them share a metric at first, (m, L), and whether steps
+    went too far.
 
     Follows each path from lambda to lambda on a sample of the rows (or all, where there are few), no nearer to the
     optimum than the sample is to all rows.
@@ -259,4 +264,4 @@ def _scout(batch: Batch, lambdas: Floats, factors: Floats, work: Workers) -> tup
             if j not in like or float(np.abs(curvature - like[j]).sum()) > 2 * ALIKE:
                 like[j] = curvature
                 group[j, i:] = group.max() + 1
-    return start, shift, group
+    return start, shift, group, descent.far is not None

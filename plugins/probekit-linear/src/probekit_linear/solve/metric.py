@@ -71,6 +71,22 @@ def draw(
     return some[taken], chance[taken]
 
 
+def reach(batch: Batch, work: Workers) -> NDArray[np.float32]:
+    """How far out each row lies: 1 and its largest squared deviation, in any channel, (n,).
+
+    Means and scales are those of the first problem: it is the order of magnitude that counts.
+    """
+    rows: RowSource = batch.rows
+
+    def of_piece(start: int) -> NDArray[np.float32]:
+        z = rows.gather(np.arange(start, min(start + PIECE, rows.n)))
+        z -= torch.from_numpy(batch.mean[0].astype(np.float32)).to(z.device)
+        z *= torch.from_numpy((1 / batch.scale[0]).astype(np.float32)).to(z.device)
+        return np.asarray(1 + z.abs().amax(dim=1).cpu().numpy() ** 2, dtype=np.float32)
+
+    return np.concatenate(list(work.map(of_piece, range(0, rows.n, PIECE))))
+
+
 def measure(
     batch: Batch,
     problem: int,
@@ -79,6 +95,7 @@ def measure(
     most: int,
     work: Workers,
     precise: bool = False,
+    far: NDArray[np.float32] | None = None,
 ) -> Metric:
     """The Hessian sum_i h_i z_i z_i' / sum_i h_i on some channels, from at most ``most`` rows.
 
@@ -86,10 +103,14 @@ def measure(
     rows that the fit has long decided cost nothing. Products are float32: a metric decides how fast a solver gets
     there, not where. A share of 1e-6 of the mean diagonal is added, above their rounding. For channels that are
     nearly copies of one another that is much too stiff: a ``precise`` metric is float64, and its share 1e-13.
+
+    With heavy tails, rows that curve next to nothing may lie so far out that they make up much of the Hessian. ``far``,
+    their :func:`reach`, multiplies the chance to be drawn: 17 passes instead of 81 (not all certified then) on single
+    cells at 140 deviations.
     """
     if not curvature.any():  # every row is decided: any metric is as good as another
         curvature = np.abs(batch.signed[problem]) / batch.total[problem]
-    picked, chance = draw(curvature, most)
+    picked, chance = draw(curvature if far is None else curvature * far, most)
     weight = curvature[picked].astype(np.float64) / chance
     mean, unit = batch.mean[problem][channels], batch.scale[problem][channels]
     everything = len(channels) == batch.rows.p
