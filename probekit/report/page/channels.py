@@ -46,12 +46,15 @@ def channels(reader: Reader) -> Section | None:
                 blocks.append(found)
     if not blocks:
         return None
-    lead = (
-        f"The {SHOWN} channels with the largest coefficients a model and concept; all are in channels.parquet. "
-        f"Means are of the "
-        "channel's own units, over positive and negative cells; selectivity is their difference in standard deviations."
-    )
-    return Section("channels", "What the channels show", tuple(blocks), lead)
+    return Section("channels", "What the channels show", tuple(blocks), _LEAD)
+
+
+_LEAD = (
+    f"The {SHOWN} channels with the largest coefficients a model and concept; all are in channels.parquet. Inside and "
+    "outside are means over positive and negative cells, selectivity their difference in standard deviations. On "
+    "pictures the channel is orange above its mean outside and blue below, the concept is outlined, and a ring marks "
+    "the cell whose value stands below."
+)
 
 
 def _cards(reader: Reader, where: dict[str, str]) -> Cards | None:
@@ -86,27 +89,30 @@ def final_fit(reader: Reader, where: dict[str, str]) -> tuple[str, str] | None:
 def _card(reader: Reader, where: dict[str, str], row: int, channel: int, stable: set[int] | None) -> Card:
     towards = reader.raw("channels", row, "coefficient") > 0
     title: Sentence = (
-        "channel ",
+        "Channel ",
         reader.at("channels", row, "channel", index),
-        Faint((" for" if towards else " against",)),
+        Faint((f" {'for' if towards else 'against'} {where['concept']}",)),
     )
-    facts: list[tuple[str, Sentence]] = [("coefficient", (reader.at("channels", row, "coefficient", signed),))]
-    profile = reader.rows("profiles", **where, channel=channel)
-    if len(profile):
-        at = int(str(profile.index[0]))
-        inside, outside = (reader.at("profiles", at, column, signed) for column in ("mean_inside", "mean_outside"))
-        facts += [("mean inside", (inside,)), ("mean outside", (outside,))]
-        facts.append(("selectivity", (reader.at("profiles", at, "selectivity", signed),)))
-        facts.append(("AP alone", (reader.at("profiles", at, "alone"),)))
     share = reader.at("channels", row, "folds", lambda value: f"{value * reader.folds:.0f} of {reader.folds}")
-    facts.append(("folds", (share,)))
+    facts: list[tuple[str, Sentence]] = [
+        ("coefficient", (reader.at("channels", row, "coefficient", signed),)),
+        ("folds", (share,)),
+    ]
+    for at in reader.places("profiles", **where, channel=channel):
+        facts += [
+            ("inside", (reader.at("profiles", at, "mean_inside", signed),)),
+            ("outside", (reader.at("profiles", at, "mean_outside", signed),)),
+            ("selectivity", (reader.at("profiles", at, "selectivity", signed),)),
+            ("AP alone", (reader.at("profiles", at, "alone"),)),
+        ]
     if stable is not None:
         facts.append(("stable", ("yes" if channel in stable else "no",)))
     others = tuple(_substitutes(reader, row))
     if others:
         facts.append(("or instead", others))
-    if len(profile) and profile["used_by"].iloc[0] is not None and len(profile["used_by"].iloc[0]):
-        facts.append(("also for", (", ".join(map(str, profile["used_by"].iloc[0])),)))
+    for used_by in reader.rows("profiles", **where, channel=channel)["used_by"]:
+        if used_by is not None and len(used_by):
+            facts.append(("also for", (", ".join(map(str, used_by)),)))
     return Card(title, tuple(facts), tuple(_exemplars(reader, where, channel)), {**where, "channel": str(channel)})
 
 

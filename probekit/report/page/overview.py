@@ -30,7 +30,7 @@ def comparison(reader: Reader, concept: str) -> Table:
         Column("Model", number=False, help="a layer of a frozen network, and its channels"),
         Column("Rank", help="models whose difference is not established share one"),
         Column("AP", help="average precision on test, at natural prevalence, with its 95 % interval"),
-        Column("95 %", number=False, help="the interval, drawn from 0 to the largest of the table"),
+        Column("95 %", number=False, help="the interval, drawn from 0 to the largest of the table", drawn=True),
         *(
             Column(f"k@{100 * share:.0f}", help=f"fewest channels for {100 * share:.0f} % of its own AP, and their set")
             for share in _SHARES

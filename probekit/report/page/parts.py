@@ -69,11 +69,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A column; numbers are set to the right."""
+    """A column; numbers are set to the right. ``drawn``: it repeats in a picture what another says."""
 
     title: str
     number: bool = True
     help: str = ""
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import permutations
 
 from probekit.report.digits import chance, whole
-from probekit.report.page.parts import Part, Sentence, Strong, Value
+from probekit.report.page.parts import Faint, Part, Sentence, Strong, Value
 from probekit.report.page.reader import Reader, model_of
 
 SHARE = 0.95
@@ -75,8 +75,8 @@ def k_set(reader: Reader, row: int) -> tuple[Part, ...]:
     if not isinstance(low, Value) or not isinstance(high, Value):
         return ()
     below = "<" if reader.raw("k_tau", row, "open_below") else ""
-    above: tuple[Part, ...] = ("all]",) if reader.raw("k_tau", row, "open_above") else (high, "]")
-    return (f"[{below}", low, ", ", *above)
+    above: tuple[str | Value, ...] = ("all]",) if reader.raw("k_tau", row, "open_above") else (high, "]")
+    return (Faint((f"[{below}", low, ", ", *above)),)
 
 
 def _differences(reader: Reader, concept: str, rows: list[int]) -> tuple[list[Sentence], list[Sentence]]:
