@@ -1,0 +1,311 @@
+"""Whether a channel is nearer to another model's channels than chance has it, where chance re-pairs whole groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_matrix, csr_matrix
+
+from probekit.compare.cross_products import AT_ONCE, Floats, Singles
+from probekit.compare.rebuilding import STEPS, pursue
+from probekit.compare.repairing import Repairing
+from probekit.evaluate.intervals import WIDE
+
+BYTES = 256 * 2**20
+"""Of the products of one block of channels; p_b squared times 40 bytes, and 64 a draw and channel of b, come on top."""
+
+_LEAST = 1e-6
+"""Of the variance over all cells: a channel that varies less over a part of them is constant there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """What S channels of a are to all channels of b.
+
+    Attributes:
+        largest: the largest correlation in size, (S,); 0 of a constant channel.
+        p: chance of one as large, (S,); NaN where nothing was drawn, and of a constant channel.
+        rebuilt_by: the channels of b that rebuild each, from all cells, the trends taken out, in the pursuit's order,
+            (S, min(5, p_b)).
+        r2: share of variance that as many explain on the parts that were left out, the trends over the image taken
+            out, (S,); NaN with a single part, and of a channel that varies with the place alone.
+        p_rebuilt: chance of a share as large (one below 0 counts as 0: it rebuilds nothing), (S,); NaN with fewer than
+            30 groups too: with so few it is called small too often (simulated: .09 where .05 is meant).
+    """
+
+    largest: Floats
+    p: Floats
+    rebuilt_by: NDArray[np.int64]
+    r2: Floats
+    p_rebuilt: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums over the cells of a fold, for the observed pairing and each draw (D).
+
+    Attributes:
+        n: cells, (D,).
+        a, aa: of channels of a and of their squares, (D, c).
+        b: of b, (D, p).
+        ab: of the products, (D, c, p).
+    """
+
+    n: Floats
+    a: Floats
+    aa: Floats
+    b: Singles
+    ab: Singles
+
+    def __add__(self, o: _Sums) -> _Sums:
+        return _Sums(self.n + o.n, self.a + o.a, self.aa + o.aa, self.b + o.b, self.ab + o.ab)
+
+    def __sub__(self, o: _Sums) -> _Sums:
+        return _Sums(self.n - o.n, self.a - o.a, self.aa - o.aa, self.b - o.b, self.ab - o.ab)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inner:
+    """Of one fold, of b alone.
+
+    Attributes:
+        deviation: of the channels over the training part, inf where they are constant there, (p,).
+        train, left_out: mean products over the training part and over the part left out, of channels standardised by
+            the training part, (p, p).
+    """
+
+    deviation: Singles
+    train: Singles
+    left_out: Singles
+
+
+def against_chance(a: Singles, b: Singles, repairing: Repairing) -> Chance:
+    """Tests the largest correlation of each channel of a with b's, and how well a few of b's rebuild it.
+
+    Args:
+        a: features of the channels of a that are tested, (n, S).
+        b: of all channels of b on the same cells, (n, p_b).
+        repairing: of these cells.
+
+    Returns:
+        p = (1 + draws that are at least as large) / (1 + draws).
+    """
+    pairing = _Pairing(b, repairing)
+    found = [pairing.test(a[:, block]) for block in pairing.blocks(a.shape[1])]
+    if not found:
+        nothing = np.zeros(0)
+        return Chance(nothing, nothing, np.zeros((0, min(STEPS, b.shape[1])), dtype=np.int64), nothing, nothing)
+    return Chance(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+class _Pairing:
+    """All that is the same for every channel of a."""
+
+    def __init__(self, b: Singles, repairing: Repairing) -> None:
+        self.repairing, self.b = repairing, b
+        self.offset, self.scale = standard(b)
+        self.slopes = np.zeros((repairing.trend.shape[1], b.shape[1]), dtype=np.float32)
+        self.slopes = self._slopes(self._of)
+        self._grams()
+        self.b_drawn = [self._draw_b(parts) for parts in repairing.by_fold]
+
+    def blocks(self, channels: int) -> Iterator[slice]:
+        """Of a's channels, so that their products keep to ``BYTES``."""
+        repairing, widest = self.repairing, max(len(parts) for parts in self.repairing.by_fold)
+        numbers = self.b.shape[1] * (repairing.parts * widest + 12 * (1 + repairing.draws))
+        numbers += 3 * repairing.parts * int(np.diff(repairing.starts).max())
+        size = max(1, BYTES // (4 * numbers))
+        for start in range(0, channels, size):
+            yield slice(start, start + size)
+
+    def test(self, a: Singles) -> tuple[Floats, Floats, NDArray[np.int64], Floats, Floats]:
+        """The fields of ``Chance`` for a few channels."""
+        offset, scale = standard(a)
+        values = ((a - offset) / scale)[self.repairing.order]
+        slopes = self._slopes(lambda part: values[self._cells(part)])
+        values -= self.repairing.trend @ slopes
+        folds = self._sums(values)
+        everything = reduce(_Sums.__add__, folds)
+        # the trends are orthogonal to what they leave, and each cell of a is used once in every draw: nothing to centre
+        left_over = everything.ab / np.float32(len(a))
+        chosen, _ = pursue(left_over[0] / self.deviation, self.gram)
+        left_over += slopes.T @ self.slopes
+        largest = np.abs(left_over).max(axis=2).astype(np.float64)
+        r2 = self._held_out(folds, everything) if len(folds) > 1 else np.full(largest.shape, np.nan)
+        p, p_rebuilt = np.where(np.isfinite(scale), _p(largest), np.nan), _p(np.maximum(r2, 0))
+        if self.repairing.groups < WIDE:
+            p_rebuilt[:] = np.nan
+        return largest[0], p, chosen, r2[0], p_rebuilt
+
+    def _slopes(self, values: Callable[[int], Singles]) -> Singles:
+        """The trend over the image of channels whose values are given by part, (K, channels)."""
+        trend = self.repairing.trend.astype(np.float64)
+        sums = (trend[self._cells(part)].T @ values(part) for part in range(self.repairing.parts))
+        return np.asarray(reduce(np.add, sums) / len(trend), dtype=np.float32)
+
+    def _cells(self, part: int) -> slice:
+        return slice(int(self.repairing.starts[part]), int(self.repairing.starts[part + 1]))
+
+    def _of(self, part: int) -> Singles:
+        """What the trend leaves of b's features of a part, standardised before, (cells, p_b)."""
+        cells = self._cells(part)
+        features = (self.b[self.repairing.order[cells]] - self.offset) / self.scale
+        return np.asarray(features - self.repairing.trend[cells] @ self.slopes)
+
+    def _unseen(self, part: int) -> Singles:
+        """What the trends of the other parts leave of b's features of a part, (cells, p_b).
+
+        A trend takes along what it is fitted to, in both models. As observed that happens once, in the draws twice:
+        they would be too small.
+        """
+        trend, left = self.repairing.trend[self._cells(part)], self._of(part)
+        return np.asarray(left + trend @ (self.repairing.without[part] @ (trend.T @ left)))
+
+    def _grams(self) -> None:
+        """Correlations of b's channels, of all cells and of each fold's training part, and on the part left out.
+
+        They are b's own in every draw: it is for them that folds are of b's parts.
+        """
+        p = self.b.shape[1]
+        cells, sums, products = [], [], []
+        for parts in self.repairing.by_fold:
+            total, inner, n = np.zeros(p), np.zeros((p, p), dtype=np.float32), 0
+            for part in parts:
+                features = self._of(part)
+                total += features.sum(axis=0, dtype=np.float64)
+                inner += features.T @ features
+                n += len(features)
+            cells.append(n)
+            sums.append(total)
+            products.append(inner)
+        n_all, sum_all, product_all = sum(cells), np.sum(sums, axis=0), reduce(np.add, products)
+        mean, self.deviation = _scale(product_all, sum_all, n_all)
+        self.gram = _standardised(product_all, sum_all, n_all, mean, self.deviation)
+        self.inner = []
+        for n, total, inner in zip(cells, sums, products, strict=True):
+            if n < n_all:
+                train = (product_all - inner, sum_all - total, n_all - n)
+                mean, deviation = _scale(*train)
+                left_out = _standardised(inner, total, n, mean, deviation)
+                self.inner.append(_Inner(deviation, _standardised(*train, mean, deviation), left_out))
+
+    def _meet(self, values: Singles, part: int) -> Singles:
+        """Sums of a's values over the cells that meet each cell of b's part, by part of a: (M * c, cells)."""
+        repairing, cells = self.repairing, int(np.diff(self.repairing.starts)[part])
+        target = repairing.part * cells + repairing.nearest[part]
+        n = len(values)
+        shape = (repairing.parts * cells, n)
+        met = csc_matrix((np.ones(n, dtype=np.float32), target, np.arange(n + 1)), shape=shape) @ values
+        return np.ascontiguousarray(met.reshape(repairing.parts, cells, -1).transpose(0, 2, 1)).reshape(-1, cells)
+
+    def _by_part(self, values: Singles) -> Singles:
+        """Sums over the cells of each part, (M, ...)."""
+        return np.asarray(np.add.reduceat(values, self.repairing.starts[:-1], axis=0))
+
+    def _drawn(self, parts: NDArray[np.int64], products: Singles) -> Singles:
+        """Sums of a fold's products over the parts as they are drawn: (parts of b, M, m) to (draws, m)."""
+        drawn = self.repairing.drawn[:, parts]
+        index = (np.arange(len(parts)) * self.repairing.parts + drawn).ravel()
+        rows = np.arange(0, drawn.size + 1, len(parts))
+        ones = np.ones(drawn.size, dtype=np.float32)
+        shape = (len(drawn), len(parts) * self.repairing.parts)
+        chosen = csr_matrix((ones, index, rows), shape=shape)
+        return np.asarray(chosen @ products.reshape(shape[1], -1), dtype=np.float32)
+
+    def _draw_b(self, parts: NDArray[np.int64]) -> Singles:
+        """Sums of b over the cells of a fold, observed and drawn, (1 + draws, p_b)."""
+        own: Singles = np.asarray(reduce(np.add, [self._of(part).sum(axis=0) for part in parts]))[None]
+        if not self.repairing.draws:
+            return own
+        ones = np.ones((len(self.b), 1), dtype=np.float32)
+        return np.concatenate([own, self._drawn(parts, self._products(ones, parts))])
+
+    def _products(self, values: Singles, parts: NDArray[np.int64]) -> Singles:
+        """Of a's values with what they meet in each of b's parts, (parts, M * c, p_b)."""
+        shape = (len(parts), self.repairing.parts * values.shape[1], self.b.shape[1])
+        products = np.empty(shape, dtype=np.float32)
+        for place, part in enumerate(parts):
+            np.matmul(self._meet(values, part), self._unseen(part), out=products[place])
+        return products
+
+    def _sums(self, values: Singles) -> list[_Sums]:
+        """Of every fold, for a few channels of a, standardised and in the order of the parts, (n, c)."""
+        repairing, c, p = self.repairing, values.shape[1], self.b.shape[1]
+        sizes = np.diff(repairing.starts).astype(np.float64)
+        sums, squares = self._by_part(values).astype(np.float64), self._by_part(values**2).astype(np.float64)
+        folds = []
+        for parts, b in zip(repairing.by_fold, self.b_drawn, strict=True):
+            ab = np.empty((1 + repairing.draws, c, p), dtype=np.float32)
+            ab[0] = reduce(np.add, [values[self._cells(part)].T @ self._of(part) for part in parts])
+            if repairing.draws:
+                ab[1:] = self._drawn(parts, self._products(values, parts)).reshape(-1, c, p)
+            drawn = np.concatenate([parts[None], repairing.drawn[:, parts]])
+            n, a, aa = (of[drawn].sum(axis=1) for of in (sizes, sums, squares))
+            folds.append(_Sums(n, a, aa, b, ab))
+        return folds
+
+    def _held_out(self, folds: list[_Sums], everything: _Sums) -> Floats:
+        """R2 of the pursuit on the folds that it was not made on, pooled, (D, c)."""
+        draws, c, p = everything.ab.shape
+        wrong, total = np.zeros((draws, c)), np.zeros((draws, c))
+        for fold, own in zip(folds, self.inner, strict=True):
+            train = everything - fold
+            n = train.n[:, None]
+            mean_a: Floats = np.asarray(train.a / n)
+            mean_b: Singles = np.asarray(train.b / n.astype(np.float32), dtype=np.float32)
+            rho = train.ab / train.n.astype(np.float32)[:, None, None]
+            rho -= mean_a.astype(np.float32)[..., None] * mean_b[:, None]
+            rho /= own.deviation
+            variance = train.aa / n - mean_a**2
+            rho[variance <= _LEAST] = 0
+            chosen, weights = pursue(rho.reshape(-1, p), own.train)
+            used, weights = chosen.reshape(draws, c, -1), weights.reshape(draws, c, -1)
+            n, at = fold.n[:, None], (np.arange(draws)[:, None, None], used)
+            over_a, over_b = fold.a / n, (fold.b / n.astype(np.float32))[at]
+            met = np.take_along_axis(fold.ab, used, axis=2) / n[..., None]
+            centred = met - mean_a[..., None] * over_b - mean_b[at] * (over_a - mean_a)[..., None]
+            products = centred / own.deviation[used]
+            size = fold.aa / n - 2 * mean_a * over_a + mean_a**2
+            inner = own.left_out[used[..., :, None], used[..., None, :]]
+            squares = (weights * (inner @ weights[..., None])[..., 0]).sum(axis=2)
+            wrong += n * (size - 2 * (weights * products).sum(axis=2) + squares)
+            total += n * size
+        return np.asarray(1 - wrong / np.where(total > _LEAST * self.repairing.parts, total, np.nan))
+
+
+def standard(features: Singles) -> tuple[Singles, Singles]:
+    """Mean and deviation of each channel, (p,) both; a deviation of inf where it is constant."""
+    mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if not np.isfinite(mean).all():
+        raise ValueError(f"channel {int(np.flatnonzero(~np.isfinite(mean))[0])} has values that are not finite")
+    squares = np.zeros(len(mean))
+    for start in range(0, len(features), AT_ONCE):
+        squares += ((features[start : start + AT_ONCE] - mean) ** 2).sum(axis=0, dtype=np.float64)
+    constant = features.min(axis=0) == features.max(axis=0)
+    return mean, np.where(constant, np.inf, np.sqrt(squares / len(features))).astype(np.float32)
+
+
+def _scale(products: Singles, sums: Floats, n: int) -> tuple[Floats, Singles]:
+    """Means and deviations, inf where constant, of channels with these sums of products."""
+    mean = sums / n
+    variance = np.diag(products) / n - mean**2
+    return mean, np.sqrt(np.where(variance > _LEAST, variance, np.inf)).astype(np.float32)
+
+
+def _standardised(products: Singles, sums: Floats, n: int, mean: Floats, deviation: Singles) -> Singles:
+    """Mean products of channels less ``mean`` over ``deviation``, (p, p)."""
+    own = sums / n
+    centred = products / n - np.outer(mean, own) - np.outer(own, mean) + np.outer(mean, mean)
+    return (centred / deviation / deviation[:, None]).astype(np.float32)
+
+
+def _p(values: Floats) -> Floats:
+    """Of the first of (1 + draws, c) values among the others, (c,); NaN without draws, or where it is not defined."""
+    if len(values) == 1:
+        return np.full(values.shape[1], np.nan)
+    p = (1 + (values[1:] >= values[0]).sum(axis=0)) / len(values)
+    return np.where(np.isnan(values[0]), np.nan, p)

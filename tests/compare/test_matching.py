@@ -1,0 +1,281 @@
+"""Channel matching: what models share is found, what they do not is not, and chance is what it is said to be."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probekit.compare.chance import Chance, against_chance
+from probekit.compare.cross_products import AT_ONCE, CrossProducts, correlations
+from probekit.compare.matching import assign, decide, nearest
+from probekit.compare.rebuilding import pursue
+from probekit.compare.repairing import MOST, Repairing, repair
+
+_SPEC = importlib.util.spec_from_file_location(
+    "matching_benchmark", Path(__file__).parents[2] / "benchmarks" / "matching.py"
+)
+benchmark = importlib.util.module_from_spec(_SPEC)
+sys.modules["matching_benchmark"] = benchmark
+_SPEC.loader.exec_module(benchmark)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def grid(groups: int = 14, images: int = 1, rows: int = 3, columns: int = 4) -> dict[str, np.ndarray]:
+    image, row, column = np.indices((groups * images, rows, columns)).reshape(3, -1)
+    return {"image": image, "group": image // images, "row": row, "column": column}
+
+
+def features(cells: int, a: int = 5, b: int = 7, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    both = rng(seed).standard_normal((cells, 2))
+    one, other = rng(seed + 1).standard_normal((cells, a)), rng(seed + 2).standard_normal((cells, b))
+    one[:, :2] += both
+    other[:, :2] += both
+    return one.astype(np.float32), other.astype(np.float32)
+
+
+# Streamed cross-products
+
+
+def test_streamed_correlations_are_those_of_numpy_whatever_the_blocks() -> None:
+    a, b = features(2 * AT_ONCE + 77)
+    a, b = a + 1000, 3 * b - 40
+    expected = np.corrcoef(a.T.astype(np.float64), b.T.astype(np.float64))[:5, 5:]
+    for blocks in (1, 13):
+        products = CrossProducts(5, 7)
+        for one, other in zip(np.array_split(a, blocks), np.array_split(b, blocks), strict=True):
+            products.add(one, other)
+        np.testing.assert_allclose(products.correlation(), expected, atol=2e-6)
+        (mean, variance), _ = products.moments()
+        np.testing.assert_allclose(mean, a.mean(axis=0, dtype=np.float64), rtol=1e-6)
+        np.testing.assert_allclose(variance, a.var(axis=0, dtype=np.float64), rtol=1e-4)
+
+
+def test_more_cells_may_follow_an_answer() -> None:
+    a, b = features(300)
+    products = CrossProducts(5, 7)
+    products.add(a[:100], b[:100])
+    products.correlation()
+    products.add(a[100:], b[100:])
+    np.testing.assert_allclose(products.correlation(), correlations(a, b), atol=1e-6)
+
+
+def test_constant_channels_correlate_with_nothing_and_are_named() -> None:
+    a, b = features(200)
+    a[:, 3] = 1e6 + 0.1
+    products = CrossProducts(5, 7)
+    products.add(a, b)
+    assert (products.correlation()[3] == 0).all()
+    assert products.constant()[0].tolist() == [False, False, False, True, False]
+
+
+def test_what_is_not_a_number_is_refused_and_so_is_nothing_at_all() -> None:
+    a, b = features(50)
+    b[7, 2] = np.nan
+    with pytest.raises(ValueError, match="channel 2 of b"):
+        correlations(a, b)
+    with pytest.raises(ValueError, match="no cells"):
+        CrossProducts(5, 7).correlation()
+    with pytest.raises(ValueError, match="not finite"):
+        against_chance(a, b, repair(**grid(5, rows=2, columns=5), rng=rng(), draws=9))
+
+
+# Re-pairing
+
+
+def test_cells_meet_the_nearest_cell_of_the_image_of_the_same_number() -> None:
+    image = np.repeat(np.arange(30), rng().integers(1, 9, 30))
+    group = np.minimum(image // 2, 13)  # the last group has four images
+    row, column = rng(1).integers(0, 40, (2, len(image)))
+    pairing = repair(image, group, row, column, rng=rng(2), draws=3)
+    at = {key: of[pairing.order] for key, of in {"i": image, "g": group, "r": row, "c": column}.items()}
+    for part in range(pairing.parts):
+        start = pairing.starts[part]
+        images = np.unique(at["i"][at["g"] == part])
+        for cell in range(len(image)):
+            met = start + pairing.nearest[part, cell]
+            number = at["i"][cell] - at["i"][at["g"] == at["g"][cell]].min()
+            target = np.flatnonzero(at["i"] == images[number % len(images)])
+            distances = np.hypot(at["r"][target] - at["r"][cell], at["c"][target] - at["c"][cell])
+            assert met in target
+            assert np.hypot(at["r"][met] - at["r"][cell], at["c"][met] - at["c"][cell]) == distances.min()
+            if at["g"][cell] == part:
+                assert met == cell
+
+
+def brute_force(a: np.ndarray, b: np.ndarray, pairing: Repairing) -> tuple[np.ndarray, np.ndarray]:
+    """Largest correlations (1 + draws, S) and held-out R2 (S,) of cells at the same places in all groups."""
+    size = len(a) // pairing.parts
+    trend = pairing.trend.astype(np.float64)
+    a, b = (((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float64) for x in (a, b))
+    of_a, of_b = (trend @ np.linalg.lstsq(trend, x, rcond=None)[0] for x in (a, b))
+    left_a, left_b = a - of_a, b - of_b
+    unseen = np.empty_like(b)  # by trends that are fitted without the part
+    for part in range(pairing.parts):
+        own = pairing.part == part
+        unseen[own] = b[own] - trend[own] @ np.linalg.lstsq(trend[~own], b[~own], rcond=None)[0]
+    largest, r2 = [], []
+    for drawn in [np.arange(pairing.parts), *pairing.drawn]:
+        moved = left_a.reshape(pairing.parts, size, -1)[drawn].reshape(a.shape)
+        met = left_b if (drawn == np.arange(pairing.parts)).all() else unseen
+        largest.append(np.abs(of_a.T @ of_b + moved.T @ met).max(axis=1) / len(a))
+        if len(r2):
+            continue
+        missed, total = np.zeros(a.shape[1]), np.zeros(a.shape[1])
+        for fold in range(pairing.folds.max() + 1):
+            out = np.repeat(pairing.folds == fold, size)
+            mean_a, mean, scale = moved[~out].mean(axis=0), left_b[~out].mean(axis=0), left_b[~out].std(axis=0)
+            x, y = (left_b - mean) / scale, moved - mean_a
+            for i in range(a.shape[1]):
+                chosen: list[int] = []
+                rest = y[~out, i]
+                for _ in range(5):
+                    size_of = np.abs(x[~out].T @ rest)
+                    size_of[chosen] = -1
+                    chosen.append(int(size_of.argmax()))
+                    weights = np.linalg.lstsq(x[~out][:, chosen], y[~out, i], rcond=None)[0]
+                    rest = y[~out, i] - x[~out][:, chosen] @ weights
+                missed[i] += ((y[out, i] - x[out][:, chosen] @ weights) ** 2).sum()
+                total[i] += (y[out, i] ** 2).sum()
+        r2.append(1 - missed / total)
+    return np.array(largest), r2[0]
+
+
+def test_chance_is_that_of_brute_force_where_all_groups_have_the_same_places() -> None:
+    cells = grid(30)
+    a, b = features(len(cells["image"]))
+    pairing = repair(**cells, rng=rng(3), draws=19)
+    assert (pairing.order == np.arange(len(a))).all()
+    largest, r2 = brute_force(a, b, pairing)
+    found = against_chance(a, b, pairing)
+    np.testing.assert_allclose(found.largest, largest[0], atol=1e-5)
+    np.testing.assert_allclose(found.r2, r2, atol=1e-4)
+    np.testing.assert_allclose(found.p, (largest >= largest[0] - 1e-7).mean(axis=0))
+    np.testing.assert_array_equal(found.p_rebuilt[:2], 1 / 20)
+    np.testing.assert_array_equal(found.p_rebuilt[found.r2 <= 0], 1)
+    assert (found.r2[2:] <= 0).any()
+    np.testing.assert_allclose(found.largest, np.abs(np.corrcoef(a.T, b.T)[:5, 5:]).max(axis=1), atol=1e-5)
+
+
+def test_blocks_of_channels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = grid()
+    a, b = features(len(cells["image"]))
+    pairing = repair(**cells, rng=rng(), draws=19)
+    whole = against_chance(a, b, pairing)
+    monkeypatch.setattr("probekit.compare.chance.BYTES", 1)
+    same(against_chance(a, b, pairing), whole)
+
+
+def same(found: Chance, expected: Chance) -> None:
+    np.testing.assert_allclose(found.largest, expected.largest, atol=1e-5)
+    np.testing.assert_allclose(found.r2, expected.r2, atol=1e-4)
+    np.testing.assert_array_equal(found.p, expected.p)
+    np.testing.assert_array_equal(found.p_rebuilt, expected.p_rebuilt)
+    np.testing.assert_array_equal(found.rebuilt_by, expected.rebuilt_by)
+
+
+def test_the_order_and_the_units_of_channels_change_nothing() -> None:
+    cells = grid(20)
+    a, b = features(len(cells["image"]))
+    pairing = repair(**cells, rng=rng(), draws=39)
+    expected = against_chance(a, b, pairing)
+    same(against_chance(a * 7 + 3, b * np.float32(0.01) - 5, pairing), expected)
+    turned = against_chance(a[:, ::-1], b, pairing)
+    np.testing.assert_array_equal(turned.p, expected.p[::-1])
+    np.testing.assert_array_equal(turned.rebuilt_by, expected.rebuilt_by[::-1])
+    turned = against_chance(a, b[:, ::-1], pairing)
+    np.testing.assert_array_equal(turned.p, expected.p)
+    np.testing.assert_array_equal(turned.rebuilt_by, 6 - expected.rebuilt_by)
+
+
+def test_many_groups_are_joined_to_parts_and_stay_whole() -> None:
+    image = np.repeat(np.arange(1000), 2)
+    group = np.repeat(np.arange(500), 4)
+    pairing = repair(image, group, np.arange(2000) % 2, np.zeros(2000, int), rng=rng(), draws=3)
+    assert pairing.parts == MOST
+    assert pairing.groups == 500
+    parts = {int(g): set(pairing.part[group[pairing.order] == g].tolist()) for g in range(500)}
+    assert all(len(of) == 1 for of in parts.values())
+    assert np.ptp(np.diff(pairing.starts)) == 4
+
+
+def test_few_groups_are_not_tested_but_described() -> None:
+    cells = grid(8)
+    a, b = features(len(cells["image"]))
+    pairing = repair(**cells, rng=rng(), draws=99)
+    assert "8 sampled, a test needs 12" in pairing.reason
+    found = against_chance(a, b, pairing)
+    assert np.isnan(found.p).all()
+    assert np.isnan(found.p_rebuilt).all()
+    assert np.isfinite(found.r2).all()
+    assert decide(found.p, found.p_rebuilt, np.ones(5, bool)).kind == [None] * 5
+    one = against_chance(a, b, repair(**(cells | {"group": np.zeros(len(a), int)}), rng=rng(), draws=99))
+    assert np.isnan(one.r2).all()
+
+
+def test_constant_channels_and_more_channels_than_cells_are_survived() -> None:
+    cells = grid(12, rows=1, columns=1)
+    a, b = features(12, a=6, b=40)
+    a[:, 0], b[:, :20], b[:, 30] = 4, 2, b[:, 31]
+    found = against_chance(a, b, repair(**cells, rng=rng(), draws=19))
+    assert np.isnan(found.p[0])
+    assert np.isnan(found.r2[0])
+    assert ((found.p[1:] > 0) & (found.p[1:] <= 1)).all()
+    assert (found.rebuilt_by[1:] >= 20).all()
+    assert len(against_chance(a[:, :0], b, repair(**cells, rng=rng(), draws=19)).p) == 0
+
+
+# The pursuit, partners and decisions
+
+
+def test_the_pursuit_finds_the_few_that_make_a_channel() -> None:
+    x = rng().standard_normal((4000, 30))
+    weights = np.zeros((2, 30))
+    weights[0, [3, 8, 20]], weights[1, [1, 2]] = (2, -1, 0.7), (1, 1)
+    gram = np.corrcoef(x.T)
+    chosen, found = pursue((weights @ gram).astype(np.float32), gram.astype(np.float32))
+    assert set(chosen[0, :3]) == {3, 8, 20}
+    assert set(chosen[1, :2]) == {1, 2}
+    np.testing.assert_allclose(found[0, :3], [2, -1, 0.7], atol=1e-3)
+    np.testing.assert_allclose(found[0, 3:], 0, atol=1e-3)
+
+
+def test_partners_are_mutual_in_both_directions_or_in_neither() -> None:
+    r = correlations(*features(100, 9, 9))
+    there, back = nearest(r, np.arange(9)), nearest(r.T, np.arange(9))
+    pairs = {(i, int(j)) for i, j in enumerate(there.partner) if there.mutual[i]}
+    assert pairs == {(int(i), j) for j, i in enumerate(back.partner) if back.mutual[j]}
+    assert pairs
+    nothing = nearest(np.zeros((2, 3)), np.arange(2))
+    assert nothing.partner.tolist() == [-1, -1]
+    assert not nothing.mutual.any()
+
+
+def test_assignment_uses_each_channel_once_and_leaves_some_out() -> None:
+    r = np.array([[0.9, 0.8, 0.0], [-0.85, 0.1, 0.0], [0.5, 0.4, 0.0]])
+    assigned, of = assign(r, np.arange(3), np.array([0, 1]))
+    assert assigned.tolist() == [1, 0, -1]
+    assert of[:2].tolist() == [0.8, -0.85]
+    assert np.isnan(of[2])
+    assert assign(r, np.arange(3), np.array([], dtype=int))[0].tolist() == [-1, -1, -1]
+
+
+def test_kinds_follow_from_both_tests_at_half_the_level() -> None:
+    p, rebuilt = np.array([0.001, 0.001, 0.9, 0.04, np.nan]), np.array([0.9, 0.9, 0.001, 0.9, np.nan])
+    mutual = np.array([True, False, True, True, True])
+    kinds = decide(p, rebuilt, mutual).kind
+    assert kinds == ["one-to-one", "one-to-many", "one-to-many", "unmatched", None]
+
+
+def test_shared_channels_are_found_and_others_are_not() -> None:
+    shared, none = benchmark.Setting("20 shared"), benchmark.Setting("unrelated, strong trend", shared=0, trend=3.0)
+    found, false = np.array([benchmark.calls(shared, seed, draws=99) for seed in range(5)]).T
+    assert (found >= 19).all()
+    assert (false / (found + false)).mean() < 0.1
+    assert sum(benchmark.calls(none, seed, draws=99)[1] > 0 for seed in range(5)) <= 2
