@@ -338,6 +338,15 @@ def test_curves_are_the_results(run: Run, found: list[Drawing]) -> None:
     assert "natural prevalence 30.0 %" in _texts(drawing)
 
 
+def test_a_path_that_ends_before_all_channels_does_not_say_all(run: Run, invented: Callable[..., Run]) -> None:
+    points = [row for row in _tables()[0]["points"] if row["rung"] != "full"]
+    path = [{**row, "k": None, "n_channels": row["k"] + 0.5} for row in points]
+    drawing = _one(drawings(invented(points=path)), "curves")
+    assert list(_with(drawing, "curve")[0].get_xdata()) == [1.5, 4.5, 16.5]
+    assert "with all" not in drawing.description
+    assert "with all 64 channels" in _one(drawings(run), "curves").description
+
+
 def test_depth_is_the_table(run: Run, found: list[Drawing]) -> None:
     drawing = _one(found, "depth", RARE)
     table = run.table("depth")
@@ -504,7 +513,7 @@ def test_figures_of_runs_in_several_repeats(surveyed: Run) -> None:
     assert {"curves", "precision-recall", "calibration"} <= {d.section for d in found}
     for drawing in found:
         ElementTree.fromstring(svg(drawing))
-        if drawing.section == "precision-recall":
+        if drawing.section in ("precision-recall", "calibration"):
             assert "repeat 0" in _texts(drawing)
             assert "repeat 0" in drawing.description
 

@@ -72,7 +72,7 @@ def draw_calibration(material: Material, concept: str, width: float) -> list[Dra
         _frame(axes, low, rare, first=place % columns == 0, last=place + columns >= len(panels))
         _panel(axes, look, rows, low if rare else None)
         sheet.text(left + 3, top - 4, fitted(look.name, SMALL, side - 6), color=look.colour, fontsize=SMALL)
-    sheet.text(4, 8, "share of positives observed")
+    sheet.text(4, 8, ", ".join(filter(None, ("share of positives observed", material.repeat(panels[0][1])))))
     _keys(sheet, everything["cells"].to_numpy(), _LEFT + columns * side + (columns - 1) * _BETWEEN)
     return [
         Drawing(
@@ -192,5 +192,6 @@ def _said(material: Material, panels: list[tuple[Look, pd.Series, pd.DataFrame]]
             text += f" and where {last['predicted']:.2g} is predicted on average in the highest bin,"
             text += f" {last['observed']:.2g} is observed"
         each.append(text)
-    scale = ", both on logarithmic axes" if rare else ""
-    return f"Share of positive cells against predicted probability, by bins{scale}: {'; '.join(each)}."
+    what = "Share of positive cells against predicted probability, by bins"
+    of = [material.repeat(panels[0][1]), "both on logarithmic axes" if rare else ""]
+    return f"{', '.join(filter(None, (what, *of)))}: {'; '.join(each)}."

@@ -38,7 +38,7 @@ _Row = dict[Any, Any]
 
 
 def curve(material: Material, concept: str, key: Key) -> pd.DataFrame:
-    """A model's refit curve: ``k`` ascending up to all channels, ``value``, ``lo``, ``hi`` (null where absent).
+    """A model's refit curve, by ``k`` up to ``full``: ``k``, ``value``, ``lo``, ``hi`` (null where absent), ``rung``.
 
     A probe without refits is drawn at the channels that its path uses, the median over folds.
     """
@@ -46,9 +46,9 @@ def curve(material: Material, concept: str, key: Key) -> pd.DataFrame:
     own = points[(points["concept"] == concept) & (points["backbone"] == key[0]) & (points["layer"] == key[1])]
     own = own[own["rung"] != "chosen"]
     k = own["k"] if own["k"].notna().any() else own["n_channels"]
-    own = own.assign(k=k)[["k", "value", "lo", "hi"]]
+    own = own.assign(k=k.astype(float))[["k", "value", "lo", "hi", "rung"]]
     own = own[(own["k"] > 0) & own["value"].notna()]
-    return own.sort_values("k", kind="stable").drop_duplicates("k", keep="last").astype(float)
+    return own.sort_values("k", kind="stable").drop_duplicates("k", keep="last")
 
 
 def draw_curves(material: Material, concept: str, width: float) -> list[Drawing]:
@@ -298,10 +298,11 @@ def _said(
     for key, rows in curves.items():
         last = rows.iloc[-1]
         value = interval(last["value"], known(last["lo"]), known(last["hi"]))
-        text = f"{material.looks[key].name} scores {value} with all {last['k']:.0f} channels"
+        every = "all " if last["rung"] == "full" else ""
+        text = f"{material.looks[key].name} scores {value} with {every}{last['k']:.0f} channels"
         row = enough[key]
         if row is not None:
-            text += f" and reaches 95 % of that with {_with_set(row)}"
+            text += f" and reaches 95 % of its full score with {_with_set(row)}"
         each.append(text)
     said = "Average precision on test" + (f" at natural prevalence {percent(chance)}" if chance is not None else "")
     said += " against the number of channels, with pointwise 95 % intervals: " + "; ".join(each) + "."

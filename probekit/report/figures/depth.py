@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from probekit.report.figures.drawing import Drawing, slug
-from probekit.report.figures.material import Material
+from probekit.report.figures.material import Look, Material
 from probekit.report.figures.style import (
     INK,
     MUTED,
@@ -58,14 +58,15 @@ def draw_depth(material: Material, concept: str, width: float) -> list[Drawing]:
     sheet = Sheet(width, _TOP + lines * each + (lines - 1) * 8)
     room = (sheet.width - abreast * (_LEFT + _RIGHT)) / abreast
     top = min(1.0, max(0.01, 1.08 * float(np.nanmax(rows[["score", "hi"]].to_numpy(float)))))
+    looks = {str(key[0]): material.looks[key] for key in zip(rows["backbone"], rows["layer"], strict=True)}
     for place, panel in enumerate(panels):
         left = _LEFT + place % abreast * (room + _LEFT + _RIGHT)
         above = _TOP + place // abreast * (each + 8)
         axes = sheet.axes(left, above, room, _HEIGHT)
-        _panel(axes, material, rows[rows[panel[0]] > 0], panel, top, room)
+        _panel(axes, looks, rows[rows[panel[0]] > 0], panel, top, room)
         sheet.text(left + room, above + _HEIGHT + 22, panel[2], ha="right")
     sheet.text(_LEFT, 8, "average precision")
-    _names(sheet, material, rows)
+    _names(sheet, looks)
     return [
         Drawing(
             slug("depth", concept),
@@ -78,9 +79,8 @@ def draw_depth(material: Material, concept: str, width: float) -> list[Drawing]:
     ]
 
 
-def _names(sheet: Sheet, material: Material, rows: pd.DataFrame) -> None:
+def _names(sheet: Sheet, looks: dict[str, Look]) -> None:
     x = _LEFT
-    looks = {str(key[0]): material.looks[key] for key in zip(rows["backbone"], rows["layer"], strict=True)}
     for backbone, look in looks.items():
         name = fitted(plain(backbone), SMALL, (sheet.width - _LEFT - 45) / len(looks) - 18)
         sheet.line([x + 2.5], [17.8], marker=look.marker, color=look.colour, markersize=4, linestyle="none")
@@ -96,7 +96,7 @@ def _names(sheet: Sheet, material: Material, rows: pd.DataFrame) -> None:
 
 
 def _panel(
-    axes: Axes, material: Material, rows: pd.DataFrame, panel: tuple[str, str, str], top: float, room: float
+    axes: Axes, looks: dict[str, Look], rows: pd.DataFrame, panel: tuple[str, str, str], top: float, room: float
 ) -> None:
     column, flag, _ = panel
     grid_lines(axes)
@@ -118,7 +118,7 @@ def _panel(
             gid="front",
         )
     for backbone, own in rows.groupby("backbone", sort=False):
-        look = material.looks[str(backbone), str(own["layer"].iloc[0])]
+        look = looks[str(backbone)]
         axes.plot(own[column], own["score"], color=look.colour, linewidth=0.8, alpha=0.6, zorder=2, gid="layers")
         for row in own.to_dict("records"):
             lo, hi = known(row["lo"]), known(row["hi"])
@@ -150,10 +150,10 @@ def _panel(
                     zorder=3,
                     gid="chosen",
                 )
-    _label(axes, material, rows, column, room)
+    _label(axes, looks, rows, column, room)
 
 
-def _label(axes: Axes, material: Material, rows: pd.DataFrame, column: str, room: float) -> None:
+def _label(axes: Axes, looks: dict[str, Look], rows: pd.DataFrame, column: str, room: float) -> None:
     """Layers' names beside their marks, where they hide neither marks nor one another."""
     (x0, x1), (_, y1) = np.log(axes.get_xlim()), axes.get_ylim()
     x = (np.log(rows[column].to_numpy(float)) - x0) / (x1 - x0) * room
@@ -185,14 +185,13 @@ def _label(axes: Axes, material: Material, rows: pd.DataFrame, column: str, room
             if free:
                 (dx, dy) = free[0]
                 marks.append((a + dx, b + dy - 1, a + dx + wide, b + dy + 5))
-                colour = material.looks[str(backbone), str(layer)].colour
                 axes.annotate(
                     name,
                     (a / room, b / _HEIGHT),
                     xycoords="axes fraction",
                     xytext=(dx, dy),
                     textcoords="offset points",
-                    color=colour,
+                    color=looks[str(backbone)].colour,
                     fontsize=SMALL,
                     zorder=3,
                     bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.4},

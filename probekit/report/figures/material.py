@@ -103,6 +103,10 @@ class Material:
                 return first
         return None
 
+    def repeat(self, point: pd.Series) -> str:
+        """``repeat 0``: said of what is drawn of one repeat where there are several; else nothing."""
+        return f"repeat {point['repeat']:.0f}" if self.several else ""
+
     def prevalence(self, concept: str) -> float | None:
         """Of the concept among the scored cells."""
         for key in self.looks:

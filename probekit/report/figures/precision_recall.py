@@ -128,10 +128,8 @@ def draw_precision_recall(material: Material, concept: str, width: float) -> lis
     chance = material.prevalence(concept)
     if chance is not None:
         axes.axhline(chance, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1, gid="prevalence")
-    repeat = f", repeat {drawn[0][1]['repeat']:.0f}" if material.several else ""
-    sheet.text(
-        _LEFT, 8, "precision" + (f" at natural prevalence {percent(chance)}" if chance is not None else "") + repeat
-    )
+    natural = f" at natural prevalence {percent(chance)}" if chance is not None else ""
+    sheet.text(_LEFT, 8, ", ".join(filter(None, (f"precision{natural}", material.repeat(drawn[0][1])))))
     sheet.text(sheet.width - _RIGHT, sheet.height - 3, "recall", ha="right")
     _key(sheet, material, drawn, room, chance or 0.0)
     return [
@@ -175,6 +173,6 @@ def _said(material: Material, drawn: list[_Drawn], chance: float | None) -> str:
             text += f" and at the thresholds that validation chose finds {percent(recall)} of the positive cells"
             text += f" with a precision of {percent(precision)}"
         each.append(text)
-    repeat = f" of repeat {drawn[0][1]['repeat']:.0f}" if material.several else ""
-    said = f"Precision against recall over all test cells{repeat}: {'; '.join(each)}."
+    what = ("Precision against recall over all test cells", material.repeat(drawn[0][1]))
+    said = f"{', '.join(filter(None, what))}: {'; '.join(each)}."
     return said + (f" The dotted line is the prevalence, {percent(chance)}." if chance is not None else "")
