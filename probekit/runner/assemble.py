@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probekit.api import FULL
 from probekit.plan.units import Job
 from probekit.runner.clock import Clock
+from probekit.runner.comparisons.depth import Costs, cost_timings, depth_rows
 from probekit.runner.cross_labels import agreement_rows, cross_label_rows
 from probekit.runner.folder import STATE, dump_json, write_atomically
 from probekit.runner.scoring import ReferenceCells
@@ -35,17 +36,7 @@ _JOINED = (
     "codes",
     "reliability",
     "outer",
-)
-
-_COMPARED = (
-    "matches",
-    "subspaces",
-    "complements",
-    "depth",
-    "profiles",
-    "exemplars",
     "interactions",
-    "ablation",
 )
 
 
@@ -56,6 +47,7 @@ def assemble(
     cells: ReferenceCells,
     images: NDArray[np.int32],
     folds: Sequence[Sequence[Fold]],
+    costs: Costs,
     clock: Clock,
 ) -> None:
     """Writes the run's tables, its scorers and score maps, and last of all that it is complete.
@@ -65,6 +57,7 @@ def assemble(
         cells: that were scored.
         images: the image of each cell, (cells,).
         folds: of each repeat.
+        costs: of every layer.
         clock: of this process; what an earlier one that was stopped took is not known.
     """
     parts = [folder / "jobs" / job.name for job in jobs]
@@ -89,8 +82,7 @@ def assemble(
     for name in ("k_tau", "models", "differences", "nulls", "stability"):
         write_table(folder, name, mark_circular(getattr(found, name), pairs))
     write_table(folder, "folds", _fold_rows(folds, record["groups"]))
-    for name in _COMPARED:
-        write_table(folder, name, [])
+    write_table(folder, "depth", depth_rows(record, found.models, found.k_tau, found.results, points, costs))
     with clock.measured("statistics", "cross labels"):
         write_table(folder, "cross_label", cross_label_rows(jobs, parts, record, cells))
         write_table(folder, "label_agreement", agreement_rows(record, cells))
@@ -100,7 +92,7 @@ def assemble(
     for job, part in zip(jobs, parts, strict=True):
         shutil.copytree(part / "scorers", folder / "scorers" / job.name)
         shutil.copyfile(part / "scores.safetensors", folder / "scores" / f"{job.name}.safetensors")
-    write_table(folder, "timings", clock.rows)
+    write_table(folder, "timings", [*clock.rows, *cost_timings(costs)])
     write_atomically(folder / STATE, dump_json({**record, "reported_probe": reported, "complete": True}))
     shutil.rmtree(folder / "jobs")
 

@@ -19,9 +19,11 @@ from probekit.runner.assemble import assemble
 from probekit.runner.assess import assess, points_of
 from probekit.runner.blocks import block_notes, build_outer_folds, left_out_rows, with_buffer
 from probekit.runner.clock import Clock
+from probekit.runner.comparisons.ablation import require_editable
+from probekit.runner.comparisons.everything import write_comparisons
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.environment import environment
-from probekit.runner.extraction import extract_network
+from probekit.runner.extraction import extract_network, layer_costs
 from probekit.runner.folder import begin, display, held, read_state, write_atomically
 from probekit.runner.hardware import limited_threads
 from probekit.runner.job import JobInput, fit_job, open_job
@@ -126,6 +128,8 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
         for layer, collection in extraction.collections.items():
             collections[network.name, layer] = collection
         described[network.name] = describe_network(network, weights)
+    costs = layer_costs(prepared.networks, dataset, experiment, collections, threads)
+    require_editable(prepared, dataset, threads)
     cells = common_cells(dataset, collections.values())
     require_classes(resolved, dataset, cells, folds)
 
@@ -172,6 +176,7 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
                 experiment.evaluation.description_length,
                 outer if job.repeat == 0 else None,
                 partial(with_buffer, dataset=dataset, experiment=experiment),
+                experiment.comparison.interactions and job.repeat == 0,
             )
             with clock.measured("nulls", what):
                 analyses = analyse(opened, output, wanted, advance)
@@ -179,12 +184,14 @@ def _execute(prepared: Prepared, folder: Path, identity: Mapping[str, Any], thre
     progress.finish()
     with clock.measured("cells", "for comparisons elsewhere"):
         write_shared_cells(folder, dataset, cells, collections)
+    models = {layer: of for layer, of in collections.items() if not described[layer[0]]["control"]}
+    write_comparisons(folder, prepared, dataset, cells, models, folds[0], threads, clock, progress)
     for other, _ in conditions.values():
         warnings += list(getattr(other.source, "notes", ()))
     record = {**identity, **run_record(prepared, dataset, cells, described), "warnings": warnings}
     if experiment.split.by == "blocks":
         record["left_out"] = left_out_rows(dataset, folds)
-    assemble(folder, prepared.jobs, record, cells, _images(dataset), folds, clock)
+    assemble(folder, prepared.jobs, record, cells, _images(dataset), folds, costs, clock)
 
 
 def _images(dataset: Dataset) -> NDArray[np.int32]:

@@ -20,9 +20,10 @@ _RECORD = ("schema_version", "spec", "complete")
 _TABLES = (
     "points", "results", "fits", "channels", "models", "k_tau", "differences", "nulls", "replicates", "null_draws",
     "selections", "stability", "codes", "reliability", "outer", "cross_label", "label_agreement",
-    "groups", "histograms", "timings", "cells",
+    "groups", "histograms", "folds", "matches", "subspaces", "complements", "depth", "profiles", "exemplars",
+    "interactions", "ablation", "timings", "cells",
 )  # fmt: skip
-_FOLDERS = ("jobs", "scorers", "scores", "sample")
+_FOLDERS = ("jobs", "scorers", "scores", "sample", "pictures")
 _OWN = (LOCK, STATE, REPORT, "spec.yaml", ".*.tmp", *_FOLDERS, *(f"{name}.parquet" for name in _TABLES))
 """The names of all that a run writes into its folder."""
 
