@@ -84,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", "Shows a finished run.")
     show.add_argument("run", type=Path, help="the run's folder")
     show.add_argument("--json", action="store_true", help="as JSON")
+    compare = add("compare", "Sets the channels of models against each other: of a finished run, or of several.")
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
+    compare.add_argument(
+        "--draws", type=int, default=999, metavar="N", help="re-pairings of groups, between runs (999)"
+    )
+    compare.add_argument("--out", type=Path, metavar="DIR", help="writes the tables of several runs there")
     report = add("report", "Writes one page of one or several finished runs: HTML that needs nothing else.")
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
     report.add_argument(
@@ -196,6 +202,31 @@ def _figures(options: argparse.Namespace) -> int:
     width = DOUBLE if options.width == "double" else SINGLE
     for path in save(drawings(load(options.run), width), options.out or Path("figures"), options.format):
         print(display(path))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from probekit.api.errors import ProbekitError
+    from probekit.report.compared import print_across, print_compared
+    from probekit.runner.run import load
+
+    if options.draws < 0:
+        raise ProbekitError(f"--draws {options.draws}: from 0 on")
+    runs = [load(path) for path in options.runs]
+    console = Console(highlight=False)
+    if len(runs) == 1:
+        if options.out is not None:
+            raise ProbekitError("--out is for several runs: the tables of one lie in its folder")
+        print_compared(runs[0], console)
+        return 0
+    from probekit.runner.comparisons.across import compare_runs, write_across
+
+    found = compare_runs(runs, options.draws)
+    if options.out is not None:
+        write_across(found, options.out)
+    print_across(found, console)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -105,6 +106,7 @@ def run_record(
         "circular": sorted(map(list, circular_pairs(prepared))),
         "images": sorted(sizes),
         "sizes": [size for _, size in sorted(sizes.items())],
+        "images_digest": _images_digest(dataset),
         "groups": list(dataset.groups),
         "skipped": dict(dataset.skipped),
         "reference_cells": cells.digest,
@@ -118,3 +120,9 @@ def run_record(
             "k_tau": "estimated on test; selects nothing",
         },
     }
+
+
+def _images_digest(dataset: Dataset) -> str:
+    """Of the images' content and how they are cut: two runs with the same one have the same reference cells."""
+    cuts = sorted([cut.image.id, cut.key, dataset.groups[cut.group]] for cut in dataset.cuts)
+    return f"sha256:{hashlib.sha256(json.dumps(cuts).encode()).hexdigest()}"

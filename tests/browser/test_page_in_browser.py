@@ -33,8 +33,10 @@ QUICK = (
     "probes.topk.with.widths=4",
     "probes.topk.with.k=[5, all]",
     "probes.mlp.with.epochs=2",
-    "nulls.random_channels=2",
+    "controls=[pixels]",
+    "nulls={random_channels: 2, permuted_labels: false, control_task: false}",
     "stability.pairs=0",
+    "comparison.draws=19",
     "evaluation.description_length=false",
 )
 
@@ -143,7 +145,7 @@ def test_names_are_text(surveyed: Run, opened: Callable[..., Any], tmp_path: Pat
     names = {
         "disc": HOSTILE,
         "planted": f"{HOSTILE} model",
-        "cells": f"</script>{HOSTILE}",
+        "stem": f"</script>{HOSTILE}",
         run.info["groups"][0]: f"{HOSTILE} group",
         **{name: f'" onerror="alert(1)" {name}' for name in run.info["images"]},
     }
@@ -151,7 +153,9 @@ def test_names_are_text(surveyed: Run, opened: Callable[..., Any], tmp_path: Pat
     assert page.evaluate("document.querySelectorAll('[onerror]').length") == 0
     assert page.evaluate("[...document.images].every(one => one.getAttribute('src').startsWith('data:'))")
     assert page.get_by_role("heading", name=HOSTILE, exact=True).count() > 0
-    assert f"{HOSTILE} model </script>{HOSTILE}" in page.locator("#found tbody").first.inner_text()
+    models = page.locator("#found tbody").first.inner_text()
+    assert f"{HOSTILE} model cells" in models
+    assert f"tiny </script>{HOSTILE}" in models
     assert "onerror" in page.locator("#detections img").first.get_attribute("alt")
 
 

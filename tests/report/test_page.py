@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from page_fakes import copied, edit, fill, write_rows
 
+import probekit
+from probekit.cli import main
 from probekit.report.page import page_html, write_report
 from probekit.report.page.methods import methods
 from probekit.report.page.parts import Faint, Strong, Value
@@ -194,6 +196,27 @@ def test_a_page_is_there_whole_or_not_at_all(surveyed: Run, tmp_path: Path) -> N
     path = write_report(surveyed, tmp_path / "new" / "page.html")
     assert path.read_text("utf-8").endswith("</html>")
     assert [child.name for child in path.parent.iterdir()] == ["page.html"]
+
+
+def test_the_commands(surveyed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, folder = tmp_path / "page.html", tmp_path / "figures"
+    assert main(["report", str(surveyed.path), "--out", str(page)]) == 0
+    assert f"Report   {page}" in capsys.readouterr().out
+    assert page.is_file()
+    assert main(["figures", str(surveyed.path), "--format", "svg", "--out", str(folder)]) == 0
+    files = capsys.readouterr().out.split()
+    assert sorted(files) == sorted(map(str, folder.iterdir()))
+    assert len(files) > 2
+    assert main(["report", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_notebook_shows_table_and_curve(surveyed: Run) -> None:
+    run = probekit.load(surveyed.path)
+    html = run._repr_html_()
+    assert html is not None
+    assert html.count("<table") == html.count("<svg") == len(run.info["concepts"])
+    assert Page(html).bare == []
+    assert load(surveyed.path)._repr_html_() is None
 
 
 def plain(sentence: tuple[object, ...]) -> str:
