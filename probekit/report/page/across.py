@@ -9,7 +9,6 @@ from probekit.report.page.sentences import leads, matched
 from probekit.report.page.tabled import CONCEPT, MODEL, Number, Pair, Words, present, tabulate, verdict, where_of
 
 _A = Words("Of", lambda row: model_of(row, "_a"), strong=True)
-_B = Words("In", lambda row: model_of(row, "_b"), strong=True)
 _PAIR = ["backbone_a", "layer_a", "backbone_b", "layer_b", "concept"]
 
 

@@ -95,7 +95,6 @@ class Lines:
     """Sentences, one below the other."""
 
     sentences: tuple[Sentence, ...]
-    plain: bool = False
     kind: str = "lines"
 
 
