@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-
 _MADE_ONCE = ("surveyed", "finished")
 """Session fixtures that take a run to make."""
 

@@ -20,8 +20,8 @@ class Run:
     Attributes:
         path: the run's folder.
         info: ``run.json``: environment, digests, label counts, warnings, what each backbone was.
-        renderer: shows the run in a notebook, as HTML. ``probekit.run`` and ``probekit.load`` set it: what makes pages is
-            built on runs, and runs do not know of it.
+        renderer: shows the run in a notebook, as HTML. ``probekit.run`` and ``probekit.load`` set it: what makes pages
+            is built on runs, and runs do not know of it.
     """
 
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
