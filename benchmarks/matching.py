@@ -117,8 +117,8 @@ def calls(setting: Setting, seed: int, draws: int = 199) -> tuple[int, int]:
     with threadpool_limits(1):
         pairing = repair(cells.image, cells.group, cells.row, cells.column, rng=rng, draws=draws)
         chance = against_chance(cells.a[:, selected], cells.b, pairing)
-        mutual = nearest(correlations(cells.a, cells.b), selected).mutual
-    matched = np.array([kind != "unmatched" for kind in decide(chance.p, chance.p_rebuilt, mutual).kind])
+        near = nearest(correlations(cells.a, cells.b), selected)
+    matched = decide(chance.p, chance.p_rebuilt, near.mutual, near.r, chance.r2).related
     return int(matched[: setting.shared].sum()), int(matched[setting.shared :].sum())
 
 

@@ -73,9 +73,7 @@ def main() -> None:
         print(json.dumps(found))
     else:
         print(f"{found['megabytes']:.2f} MB, made in {seconds:.2f} s")
-        print(
-            f"open in {load_seconds:.3f} s, {whole_seconds:.3f} s with every picture decoded"
-        )
+        print(f"open in {load_seconds:.3f} s, {whole_seconds:.3f} s with every picture decoded")
 
 
 if __name__ == "__main__":

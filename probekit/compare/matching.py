@@ -1,12 +1,14 @@
 """Which channel of another model is nearest to each selected channel, and which of these are matches.
 
-A channel is **matched** where its largest correlation or its rebuilding by a few channels is above chance, each at half
+A channel is **related** where its largest correlation or its rebuilding by a few channels is above chance, each at half
 the level by Benjamini and Hochberg. The hypothesis is the same for both: that the channel has nothing to do with the
-other model's channels beyond what the place in the image explains. Of the channels called matched, those of either test
+other model's channels beyond what the place in the image explains. Of the channels called related, those of either test
 that are false are at most level / 2 of that test's own calls in expectation, which are no more than all calls: false
-ones are at most .05 of all matched channels in expectation, however the two tests depend on each other. (Each at the
-full level would allow .1.) The rate is of all matched channels of the rows that are adjusted together, not of those of
-one kind.
+ones are at most .05 of all related channels in expectation, however the two tests depend on each other. (Each at the
+full level would allow .1.) The rate is of all related channels of the rows that are adjusted together.
+
+With many groups a correlation of .1 is above chance, and nobody would call two such channels the same. A channel is
+**matched** where it is related and ``LEAST`` of its variance is explained.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from probekit.compare.standing import LEVEL
 from probekit.evaluate.paired import benjamini_hochberg
 
 Kind = Literal["one-to-one", "one-to-many", "unmatched"]
+
+LEAST = 0.25
+"""The share of a channel's variance that a match explains (a correlation of .5)."""
 
 Ints = NDArray[np.integer[Any]]
 
@@ -80,30 +85,34 @@ class Decision:
 
     Attributes:
         q, q_rebuilt: the p-values, adjusted (Benjamini and Hochberg); NaN where nothing was tested.
-        kind: ``one-to-one``: mutual, and its correlation is above chance; ``one-to-many``: matched otherwise;
-            ``unmatched``; none where nothing was tested.
+        related: either is at most ``LEVEL / 2``.
+        kind: ``one-to-one``: mutual, its correlation above chance and its square at least ``LEAST``; ``one-to-many``:
+            related otherwise, by that much or by as much of it as a few channels rebuild; ``unmatched``; none where
+            nothing was tested.
     """
 
     q: Floats
     q_rebuilt: Floats
+    related: NDArray[np.bool_]
     kind: Sequence[Kind | None]
 
 
-def decide(p: Floats, p_rebuilt: Floats, mutual: NDArray[np.bool_]) -> Decision:
-    """Calls channels matched, so that at most ``LEVEL`` of them are expected to be so falsely.
+def decide(p: Floats, p_rebuilt: Floats, mutual: NDArray[np.bool_], r: Floats, r2: Floats) -> Decision:
+    """Calls channels related, so that at most ``LEVEL`` of them are expected to be so falsely, and matched where the
+    relation is strong.
 
     Args:
         p, p_rebuilt: of the largest correlation, and of the rebuilding; NaN where not tested, (S,).
         mutual: see ``Nearest``, (S,).
+        r, r2: that correlation, and the share that is rebuilt, (S,).
     """
     q, q_rebuilt = benjamini_hochberg(p), benjamini_hochberg(p_rebuilt)
     near, rebuilt = q <= LEVEL / 2, q_rebuilt <= LEVEL / 2
-    kinds: list[Kind | None] = []
-    for i in range(len(p)):
-        if near[i] and mutual[i]:
-            kinds.append("one-to-one")
-        elif near[i] or rebuilt[i]:
-            kinds.append("one-to-many")
-        else:
-            kinds.append(None if np.isnan(p[i]) and np.isnan(p_rebuilt[i]) else "unmatched")
-    return Decision(q, q_rebuilt, kinds)
+    alike = r**2 >= LEAST
+    one, many = near & mutual & alike, (near | rebuilt) & (alike | (r2 >= LEAST))
+    untested = np.isnan(p) & np.isnan(p_rebuilt)
+    kinds: list[Kind | None] = [
+        None if nothing else "one-to-one" if single else "one-to-many" if several else "unmatched"
+        for nothing, single, several in zip(untested, one, many, strict=True)
+    ]
+    return Decision(q, q_rebuilt, near | rebuilt, kinds)

@@ -86,8 +86,10 @@ def _matched(rows: pd.DataFrame) -> str:
     one, many = rows[rows["kind"] == "one-to-one"], rows[rows["kind"] == "one-to-many"]
     size = f" (median |r| {digits(float(one['r'].abs().median()))})" if len(one) else ""
     share = f" (median R² {digits(float(many['r2'].median()))})" if len(many) else ""
-    rest = len(rows) - len(one) - len(many)
-    return f"{len(rows)} channels: {len(one)} one-to-one{size}, {len(many)} one-to-many{share}, {rest} unmatched"
+    rest = rows[rows["kind"] == "unmatched"]
+    related = int(rest["related"].astype(bool).sum())
+    others = f"{len(rest)} unmatched" + (f" ({related} of them related, weakly)" if related else "")
+    return f"{len(rows)} channels: {len(one)} one-to-one{size}, {len(many)} one-to-many{share}, {others}"
 
 
 def _rebuilt(rows: pd.DataFrame) -> str:
@@ -102,7 +104,7 @@ def _added(rows: pd.DataFrame) -> str:
     row = rows.iloc[0]
     if pd.isna(row["gain"]):
         return f"what the second adds: {row['reason']}"
-    sure = "established" if row["established"] is True else "not established"
+    sure = _sure(row["established"])
     p = "" if pd.isna(row["p_holm"]) else f" (p {chance(row['p_holm'])}, {sure})"
     return f"the second adds {signed_score(row['gain'])}{_interval(row)} to AP {digits(row['alone'])}{p}"
 
@@ -110,7 +112,7 @@ def _added(rows: pd.DataFrame) -> str:
 def _differences(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.to_dict("records"):
         names = f"{row['backbone_a']} {row['layer_a']} over {row['backbone_b']} {row['layer_b']}"
-        sure = "established" if row["established"] is True else "not established"
+        sure = _sure(row["established"])
         p = row["reason"] if row["p_holm"] is None else f"p {chance(row['p_holm'])}, {sure}"
         yield f"{names}: {signed_score(row['difference'])}{_interval(row)} AP ({p})"
 
@@ -139,7 +141,7 @@ def _interactions(rows: pd.DataFrame) -> Iterator[str]:
         if pd.isna(row["gain"]) or pd.isna(row["lo"]):
             what = str(row["reason"])
         else:
-            sure = "established" if row["established"] is True else "not established"
+            sure = _sure(row["established"])
             what = f"{signed_score(row['gain'])}{_interval(row)} AP, {sure}"
         yield f"  {row['backbone']} {row['layer']}: {what}"
 
@@ -153,7 +155,7 @@ def _ablation(rows: pd.DataFrame) -> Iterator[str]:
         if pd.isna(row["difference"]):
             yield f"  {name}: {row['reason']}"
             continue
-        sure = "carries it" if row["circuit"] is True else "no more than others are"
+        sure = "carries it" if _true(row["circuit"]) else "no more than others"
         yield (
             f"  {name}: AP {digits(row['score'])}, {digits(row['ablated'])} without {row['channels']:.0f} channels, "
             f"{digits(row['random'])} without as many others; {signed_score(row['difference'])}{_interval(row)}: {sure}"
@@ -166,3 +168,11 @@ def _number(value: Any) -> str:
 
 def _interval(row: Any) -> str:
     return "" if pd.isna(row["lo"]) else f" [{digits(row['lo'])}, {digits(row['hi'])}]"
+
+
+def _true(value: Any) -> bool:
+    return not pd.isna(value) and bool(value)
+
+
+def _sure(established: Any) -> str:
+    return "established" if _true(established) else "not established"

@@ -203,6 +203,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         ("int", "channel"),
         ("number", "coefficient"),
         ("text", "kind"),
+        ("flag", "related"),
         ("int", "partner"),
         ("number", "r p q"),
         ("flag", "mutual"),

@@ -214,7 +214,7 @@ def test_few_groups_are_not_tested_but_described() -> None:
     assert np.isnan(found.p).all()
     assert np.isnan(found.p_rebuilt).all()
     assert np.isfinite(found.r2).all()
-    assert decide(found.p, found.p_rebuilt, np.ones(5, bool)).kind == [None] * 5
+    assert decide(found.p, found.p_rebuilt, np.ones(5, bool), np.ones(5), np.ones(5)).kind == [None] * 5
     one = against_chance(a, b, repair(**(cells | {"group": np.zeros(len(a), int)}), rng=rng(), draws=99))
     assert np.isnan(one.r2).all()
 
@@ -269,8 +269,14 @@ def test_assignment_uses_each_channel_once_and_leaves_some_out() -> None:
 def test_kinds_follow_from_both_tests_at_half_the_level() -> None:
     p, rebuilt = np.array([0.001, 0.001, 0.9, 0.04, np.nan]), np.array([0.9, 0.9, 0.001, 0.9, np.nan])
     mutual = np.array([True, False, True, True, True])
-    kinds = decide(p, rebuilt, mutual).kind
-    assert kinds == ["one-to-one", "one-to-many", "one-to-many", "unmatched", None]
+    strong = decide(p, rebuilt, mutual, np.full(5, -0.6), np.full(5, 0.3))
+    assert strong.kind == ["one-to-one", "one-to-many", "one-to-many", "unmatched", None]
+    assert strong.related.tolist() == [True, True, True, False, False]
+    weak = decide(p, rebuilt, mutual, np.full(5, -0.4), np.full(5, 0.2))
+    assert weak.kind == ["unmatched"] * 4 + [None]
+    assert (weak.related == strong.related).all()
+    apart = decide(p, rebuilt, mutual, np.full(5, 0.4), np.full(5, 0.3))
+    assert apart.kind == ["one-to-many"] * 3 + ["unmatched", None]
 
 
 def test_shared_channels_are_found_and_others_are_not() -> None:

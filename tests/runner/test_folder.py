@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -57,8 +58,10 @@ probekit.run(spec, out=out)
 
 
 def contents(run: Path) -> dict[str, bytes]:
-    """Every file of a run, but the timings and the lock, by its place."""
+    """Every file of a run, but the timings (on the page, too) and the lock, by its place."""
     files = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    if "report.html" in files:
+        files["report.html"] = re.sub(rb'<section id="time".*?</section>', b"", files["report.html"], flags=re.DOTALL)
     return {name: content for name, content in files.items() if name not in ("timings.parquet", ".lock")}
 
 

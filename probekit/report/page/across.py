@@ -64,9 +64,8 @@ def matches(reader: Reader, figures: tuple[Figure, ...]) -> Section | None:
         blocks.append(tabulate(reader, "complements", complements, "What one model adds to another", _COMPLEMENTS))
     lead = (
         "Selected channels of one model against all channels of another, over the same cells. Chance is what "
-        "whole groups "
-        "re-paired at random give; the false discovery rate is kept at 5 % within each pair and concept "
-        "(Benjamini and Hochberg)."
+        "whole groups re-paired at random give; of all channels above it at most 5 % are expected to be so falsely, "
+        "within each pair and concept (Benjamini and Hochberg). A match also explains a quarter of the channel's variance."
     )
     return Section("matches", "Channels across models", tuple(blocks), lead) if blocks else None
 
@@ -84,8 +83,8 @@ def _counts(reader: Reader) -> Table:
         Column("In", number=False),
         Column("Concept", number=False),
         Column("Selected"),
-        Column("One to one", help="it and its partner are each other's nearest, above chance"),
-        Column("One to many", help="a few channels rebuild it above chance"),
+        Column("One to one", help="each other's nearest, above chance, at least a quarter of the variance"),
+        Column("One to many", help="one or a few channels explain at least a quarter of it, above chance"),
         Column("Unmatched"),
     )
     rows = []

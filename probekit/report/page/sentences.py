@@ -168,7 +168,9 @@ def matched(reader: Reader, pair: dict[str, str], concept: str) -> Sentence:
         reader.count("matches", **pair, concept=concept, kind="one-to-many"),
         " are rebuilt by a few, ",
         reader.count("matches", **pair, concept=concept, kind="unmatched"),
-        " are not found there.",
+        " are not found there (",
+        reader.count("matches", **pair, concept=concept, kind="unmatched", related=True),
+        " of these are related, weakly).",
     )
 
 

@@ -59,7 +59,7 @@ def match_rows(
         assigned, r_assigned = assign(
             correlation, channels, np.asarray(other.selected[concept].channels, dtype=np.int64)
         )
-        decision = decide(chance.p[at], chance.p_rebuilt[at], near.mutual[at])
+        decision = decide(chance.p[at], chance.p_rebuilt[at], near.mutual[at], near.r[at], chance.r2[at])
         for i, (channel, place) in enumerate(zip(channels, at, strict=True)):
             varies = near.partner[place] >= 0
             rows.append(
@@ -72,6 +72,7 @@ def match_rows(
                     "channel": int(channel),
                     "coefficient": float(selection.coefficients[i]),
                     "kind": decision.kind[i],
+                    "related": None if decision.kind[i] is None else bool(decision.related[i]),
                     "partner": int(near.partner[place]) if varies else None,
                     "r": float(near.r[place]) if varies else None,
                     "p": _number(chance.p, place),
