@@ -65,7 +65,7 @@ def matches(reader: Reader, figures: tuple[Figure, ...]) -> Section | None:
     lead = (
         "Selected channels of one model against all channels of another, over the same cells. Chance is what "
         "whole groups re-paired at random give; of all channels above it at most 5 % are expected to be so falsely, "
-        "within each pair and concept (Benjamini and Hochberg). A match also explains a quarter of the channel's variance."
+        "within each pair and concept (Benjamini and Hochberg). A match also explains a quarter of its variance."
     )
     return Section("matches", "Channels across models", tuple(blocks), lead) if blocks else None
 
