@@ -183,10 +183,10 @@ def _across(reader: Reader, cited: list[str]) -> str:
     said = []
     if reader.table("matches")["p"].notna().any():
         said.append(
-            "Selected channels of one model were correlated with all channels of another over the same cells "
-            "and rebuilt from "
-            "a few of them; chance is the same with whole groups "
-            f"re-paired at random ({spec.get('draws')} times), with false discovery rates by Benjamini and Hochberg."
+            "Selected channels of one model were correlated with all channels of another over the same cells and "
+            "rebuilt from a few of them; chance is the same with whole groups re-paired at random "
+            f"({spec.get('draws')} times), with false discovery rates by Benjamini and Hochberg. A match explains at "
+            "least a quarter of a channel's variance."
         )
         cited.append("fdr")
     if len(reader.table("subspaces")):
