@@ -106,7 +106,8 @@ def test_the_list_names_kind_distribution_and_what_was_set_aside(plugins, capsys
     assert "no module of mine" in lines[-1]
 
 
-def test_parameters_with_types_defaults_and_descriptions(plugins, capsys):
+def test_parameters_with_types_defaults_and_descriptions(plugins, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     print_plugin("net", plugins)
     text = capsys.readouterr().out
     rows = {

@@ -189,9 +189,9 @@ def test_a_run_trains_and_chooses_on_nothing_near_its_test(experiment: Spec, mon
         opened.append(job_module.open_job(job))
         return opened[-1]
 
-    def watched(dataset: Any, collection: Any, scorers: Any, places: Any) -> Any:
+    def watched(dataset: Any, collection: Any, scorers: Any, places: Any, threads: int) -> Any:
         chosen_on.append(list(places))
-        return score_maps(dataset, collection, scorers, chosen_on[-1])
+        return score_maps(dataset, collection, scorers, chosen_on[-1], threads)
 
     monkeypatch.setattr(execute, "open_job", open_job)
     monkeypatch.setattr(job_module, "score_maps", watched)
