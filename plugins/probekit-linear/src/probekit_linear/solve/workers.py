@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -44,7 +45,7 @@ def workers(threads: int) -> Iterator[Workers]:
 
     before = torch.get_num_threads()
     try:
-        with ThreadpoolController().limit(limits=1):
+        with _libraries().limit(limits=1):
             single()
             if threads == 1:
                 yield Workers(None)
@@ -57,3 +58,10 @@ def workers(threads: int) -> Iterator[Workers]:
                 pool.shutdown(cancel_futures=True)
     finally:
         torch.set_num_threads(before)
+
+
+@lru_cache
+def _libraries() -> ThreadpoolController:
+    """The libraries that have threads. Looked for once: the search takes 5 ms, and a Ctrl-C in its midst is lost (it
+    goes through a callback from C, which swallows exceptions)."""
+    return ThreadpoolController()
