@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probekit.evaluate.groups import ScoreHistograms, histogram_roc_auc
-from probekit.evaluate.intervals import NARROW, Floats, delete_one
-from probekit.evaluate.scores import f1_of_counts
+from probekit.evaluate.groups import ScoreHistograms, histogram_roc_auc, score_histograms
+from probekit.evaluate.intervals import NARROW, Floats, Replicates, delete_one
+from probekit.evaluate.scores import average_precision, f1_of_counts
 
 METRICS = ("average_precision", "f1", "roc_auc")
 """The scores that get intervals."""
@@ -30,6 +31,21 @@ def without_each_group(histograms: ScoreHistograms, confusion: NDArray[np.int64]
     if len(confusion) >= NARROW:  # below, no interval of it is given
         found["roc_auc"] = delete_one(histogram_roc_auc, *counts)
     return found
+
+
+def precision_replicates(
+    margins: NDArray[np.float32], y: NDArray[np.int8], group: NDArray[np.integer[Any]], n_groups: int
+) -> Replicates:
+    """Average precision of all groups, and without each.
+
+    Args:
+        margins: pooled over folds, (n,).
+        y: 1 where the concept is, else 0, (n,).
+        group: index of each cell's group, (n,).
+        n_groups: G.
+    """
+    histograms = score_histograms(margins, y, group, n_groups)
+    return Replicates(average_precision(margins, y), precision_without_each(histograms))
 
 
 def precision_without_each(histograms: ScoreHistograms) -> Floats:

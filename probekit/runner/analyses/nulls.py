@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.api import FULL, POSITIVE, VOID, Fit, Path, ProbekitError, Scorer, map_in_threads
-from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Replicates
-from probekit.evaluate.scores import average_precision
 from probekit.runner.assess import CHUNK_BYTES, Point, Rung, pool
 from probekit.runner.dataset import Dataset
 from probekit.runner.job import FoldPath, JobOutput, OpenJob, ProbeEntry, Progress, open_job, validate
-from probekit.runner.replicates import precision_without_each
+from probekit.runner.replicates import precision_replicates
 from probekit.runner.scoring import ReferenceCells
 from probekit.sampling.seeds import derive_seed, generator
 
@@ -174,10 +172,6 @@ def _scored(opened: OpenJob, points: Sequence[Point]) -> list[Replicates]:
         margins = pool(job, points[start : start + size]).margins
         kept = (labels != VOID) & ~np.isnan(margins[0])
         y, group = (labels[kept] == POSITIVE).astype(np.int8), job.cells.group[kept]
-        scores += map_in_threads(partial(_score, y, group, len(job.dataset.groups)), margins[:, kept], job.threads)
+        score = partial(precision_replicates, y=y, group=group, n_groups=len(job.dataset.groups))
+        scores += map_in_threads(score, margins[:, kept], job.threads)
     return scores
-
-
-def _score(y: NDArray[np.int8], group: NDArray[np.int32], n_groups: int, margins: NDArray[np.float32]) -> Replicates:
-    histograms = score_histograms(margins, y, group, n_groups)
-    return Replicates(average_precision(margins, y), precision_without_each(histograms))

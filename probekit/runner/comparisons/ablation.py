@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from probekit.api import POSITIVE, VOID, Issue, ProbekitError
 from probekit.api import Prepared as PreparedImage
 from probekit.compare.ablation import Moments, like_channels, lost, overlap
-from probekit.evaluate.groups import score_histograms
-from probekit.evaluate.intervals import Replicates
 from probekit.evaluate.scorer import evaluate_scorers
 from probekit.evaluate.scores import average_precision
 from probekit.features.edited import Variant, edited_maps, opened_network, reach, require_same
@@ -32,7 +30,7 @@ from probekit.runner.extraction import items_of, request_of, stand_in
 from probekit.runner.fold_fits import FoldFit, read_fold_fits
 from probekit.runner.prepare import Prepared
 from probekit.runner.progress import Progress
-from probekit.runner.replicates import precision_without_each
+from probekit.runner.replicates import precision_replicates
 from probekit.runner.sample import sample_images
 from probekit.runner.scoring import ReferenceCells, resampler
 from probekit.runner.tables import write_table
@@ -315,15 +313,6 @@ class _Network:
             most = max(edits.sizes)
             few = f"a fold selects {most} channels: others are too few to hold them against"
             return {**row, "score": score, "reason": few if most else "no fold selects a channel"}
-        replicates = [_replicates(of, y, group, len(groups)) for of in margins]
+        replicates = [precision_replicates(np.asarray(of), y, group, len(groups)) for of in margins]
         positives = np.bincount(group[y == 1], minlength=len(groups))
         return row | vars(lost(score, replicates[0], replicates[1:], positives, edits.shared))
-
-
-def _replicates(
-    margins: NDArray[np.float32], y: NDArray[np.int8], group: NDArray[np.intp], n_groups: int
-) -> Replicates:
-    """Average precision of all groups and without each."""
-    scores = np.asarray(margins)
-    histograms = score_histograms(scores, y, group, n_groups)
-    return Replicates(float(average_precision(scores, y)), precision_without_each(histograms))

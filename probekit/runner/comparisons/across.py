@@ -22,16 +22,14 @@ from safetensors import safe_open
 from probekit.api import FULL, POSITIVE, VOID, Issue, ProbekitError
 from probekit.compare.repairing import repair
 from probekit.compare.standing import differences
-from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Replicates
 from probekit.evaluate.paired import ranked_pair, swap_test
-from probekit.evaluate.scores import average_precision
 from probekit.runner.comparisons.matches import SampledLayer, Selection, match_rows
 from probekit.runner.comparisons.sampled import SampledCells, read_cells, read_features
 from probekit.runner.comparisons.subspaces import subspace_rows
 from probekit.runner.folder import display
 from probekit.runner.records import OBSERVED
-from probekit.runner.replicates import precision_without_each
+from probekit.runner.replicates import precision_replicates
 from probekit.runner.run import Run
 from probekit.runner.scoring import ReferenceCells
 from probekit.runner.tables import write_table
@@ -280,12 +278,7 @@ def _score(
     margins: Sequence[NDArray[np.float32]], y: NDArray[np.int8], group: NDArray[np.int64], n_groups: int
 ) -> Replicates:
     """Average precision, the mean over repeats."""
-    return Replicates.mean(
-        [
-            Replicates(average_precision(row, y), precision_without_each(score_histograms(row, y, group, n_groups)))
-            for row in margins
-        ]
-    )
+    return Replicates.mean([precision_replicates(row, y, group, n_groups) for row in margins])
 
 
 def write_across(found: Across, folder: Path) -> None:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from probekit.api import FULL, POSITIVE, VOID, Fit, ProbekitError, Problem, Scorer
 from probekit.compare.standing import differences
 from probekit.evaluate.choose import best_fit
-from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Replicates
 from probekit.evaluate.paired import ranked_pair, swap_test
 from probekit.evaluate.pooling import margin_scale
@@ -30,7 +29,7 @@ from probekit.features.store import Collection
 from probekit.runner.analyses.nulls import ranked
 from probekit.runner.dataset import Dataset
 from probekit.runner.job import ProbeEntry, Progress, refuse_test
-from probekit.runner.replicates import precision_without_each
+from probekit.runner.replicates import precision_replicates
 from probekit.runner.scoring import ReferenceCells, score_maps
 from probekit.runner.shared_cells import reference_features
 from probekit.sampling.rows import draw_rows, fold_weights, training_moments
@@ -236,8 +235,7 @@ class _Question:
         except ProbekitError as error:
             return _Answer(margins, Replicates(np.nan, np.zeros(0)), str(error))
         margins = margins[self.kept]
-        histograms = score_histograms(margins, self.y, self.group, self.n_groups)
-        return _Answer(margins, Replicates(average_precision(margins, self.y), precision_without_each(histograms)))
+        return _Answer(margins, precision_replicates(margins, self.y, self.group, self.n_groups))
 
     def swap(self, one: _Answer, other: _Answer) -> float:
         """The p-value of equal average precision."""

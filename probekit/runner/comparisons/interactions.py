@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from probekit.api import FULL, POSITIVE, VOID, Fit, Path
 from probekit.compare.interactions import LEADING, LEVEL, Expansion, PairTests, pair_tests
-from probekit.evaluate.groups import score_histograms
 from probekit.evaluate.intervals import Interval, Replicates, too_few
 from probekit.evaluate.paired import difference_interval, ranked_pair, swap_test
-from probekit.evaluate.scores import average_precision
 from probekit.features.rows import MemoryRows
 from probekit.runner.analyses.nulls import full_entry, ranked
 from probekit.runner.assess import Point, pool
 from probekit.runner.job import FINAL, JobOutput, KeptFit, OpenJob, ProbeEntry, Progress, fits_by_label, validate
-from probekit.runner.replicates import precision_without_each
+from probekit.runner.replicates import precision_replicates
 from probekit.sampling.seeds import derive_seed, generator
 from probekit.sampling.splits import Fold
 
@@ -127,10 +125,8 @@ def _gain(opened: OpenJob, entry: ProbeEntry, concept: int, kept: dict[int, Kept
     y, group, n_groups = (labels[seen] == POSITIVE).astype(np.int8), job.cells.group[seen], len(job.dataset.groups)
     tested = np.unique(np.concatenate([fold.test for fold in job.folds]))
     positives = np.bincount(group[y == 1], minlength=n_groups)[tested]
-    scores = [
-        Replicates(average_precision(row, y), precision_without_each(score_histograms(row, y, group, n_groups))[tested])
-        for row in margins[:, seen]
-    ]
+    whole = [precision_replicates(row, y, group, n_groups) for row in margins[:, seen]]
+    scores = [Replicates(of.value, of.deleted[tested]) for of in whole]
     if not found:
         return Gain(scores[0].value, scores[0].value, Interval(0.0), established=False, reason=_NONE)
     alone, joint = scores
