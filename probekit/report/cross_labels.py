@@ -17,14 +17,17 @@ def cross_label_lines(run: Run) -> list[str]:
 
     Empty where the run has one label source, or its sources share no concept.
     """
-    table = run.table("cross_label")
-    table = table[table["probe"] == run.info["reported_probe"]]
-    table = table[table["rung"] == (FULL if (table["rung"] == FULL).any() else "chosen")]
     lines: list[str] = []
-    for concept, of in table.groupby("concept", sort=False):
+    for concept, of in reported_cross_label(run.table("cross_label"), run).groupby("concept", sort=False):
         agreement = run.table("label_agreement")
         lines += ["", *_block(str(concept), of, agreement[agreement["concept"] == concept])]
     return lines
+
+
+def reported_cross_label(table: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """The rows of ``cross_label`` that are shown: the reported probe, on all channels where it has such a rung."""
+    table = table[table["probe"] == run.info["reported_probe"]]
+    return table[table["rung"] == (FULL if (table["rung"] == FULL).any() else "chosen")]
 
 
 def _block(concept: str, of: pd.DataFrame, agreement: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def fill(folder: Path) -> Run:
         ("complements", [_complement(a, b, draw) for a, b in _pairs(keys)]),
         ("interactions", [row for key, found in selected.items() for row in _interactions(key, found, draw)]),
         ("ablation", [_ablation(key, draw) for key in keys]),
+        ("cross_label", [row for key in keys for row in _cross_label(run, key, draw)]),
+        ("label_agreement", [_agreement(concept, draw) for concept in run.info["concepts"]]),
     ):
         write_rows(folder, table, rows)
     return load(folder)
@@ -259,6 +261,25 @@ def _ablation(key: tuple[str, str, str], draw: np.random.Generator) -> dict[str,
         "images": 12,
         "groups": 12,
         **at,
+    }
+
+
+def _cross_label(run: Run, key: tuple[str, str, str], draw: np.random.Generator) -> Iterator[dict[str, Any]]:
+    for trained_on, scored_on in product(("people", "sam"), repeat=2):
+        score, low, high = _spread(draw, 0.2 + 0.5 * draw.random())
+        yield {
+            **_names(key),
+            **{"probe": run.info["reported_probe"], "rung": "full", "trained_on": trained_on, "scored_on": scored_on},
+            **{"labels": "people" if scored_on == "people" else "model", "circular": trained_on == "sam"},
+            **{"average_precision": score, "lo": low, "hi": high, "cells": 900, "positives": 40, "groups": 20},
+        }
+
+
+def _agreement(concept: str, draw: np.random.Generator) -> dict[str, Any]:
+    both, one, other = (int(count) for count in draw.integers(10, 90, 3))
+    return {
+        **{"concept": concept, "one": "people", "other": "sam", "cells": 900},
+        **{"both": both, "only_one": one, "only_other": other, "iou": both / (both + one + other), "kappa": 0.4},
     }
 
 

@@ -132,6 +132,7 @@ def test_every_number_is_the_tables_own(filled: Run, text: str) -> None:
     kinds = {source.partition(" ")[0] for _, _, source, _ in page.numbers}
     assert {"models", "k_tau", "results", "differences", "nulls", "depth", "matches", "count", "subspaces"} <= kinds
     assert {"complements", "interactions", "ablation", "profiles", "channels", "exemplars", "run.json"} <= kinds
+    assert {"cross_label", "label_agreement"} <= kinds
     for shown, full, source, where in page.numbers:
         value = float(true_value(filled, source))  # type: ignore[arg-type]
         assert float(full) == value, source

@@ -6,11 +6,12 @@ from typing import Any
 
 import yaml
 
+from probekit.report.cross_labels import reported_cross_label
 from probekit.report.digits import whole
 from probekit.report.page.methods import methods
 from probekit.report.page.parts import Block, Cell, Code, Column, Folded, Lines, Row, Section, Sentence, Strong, Table
 from probekit.report.page.reader import Reader
-from probekit.report.page.tabled import Number, Words, tabulate
+from probekit.report.page.tabled import CONCEPT, MODEL, Number, Words, tabulate, verdict
 from probekit.report.table import uncertified
 
 TIME = "time"
@@ -49,6 +50,10 @@ def labels(reader: Reader) -> Section:
     agreement = reader.table("label_agreement")
     if len(agreement):
         blocks.append(tabulate(reader, "label_agreement", agreement, "Where several sources labelled", _AGREEMENT))
+    crossed = reported_cross_label(reader.table("cross_label"), reader.run)
+    if len(crossed):
+        caption = "Trained on one source's labels, scored on each: test AP on the cells that all of them labelled"
+        blocks.append(tabulate(reader, "cross_label", crossed, caption, _CROSSED))
     if info["skipped"]:
         said = tuple((Strong(name), f" skipped: {why}") for name, why in info["skipped"].items())
         blocks.append(Lines(said))
@@ -64,6 +69,16 @@ _AGREEMENT = (
     Number("Second only", "only_other", whole),
     Number("IoU", "iou"),
     Number("Kappa", "kappa", help="Cohen's"),
+)
+
+_CROSSED = (
+    MODEL,
+    CONCEPT,
+    Words("Trained on", lambda row: str(row["trained_on"])),
+    Words("Scored on", lambda row: str(row["scored_on"])),
+    Number("AP", "average_precision", lo="lo", hi="hi"),
+    Words("Whose labels", lambda row: str(row["labels"]), help="the scoring ones: own are made by the model's family"),
+    Words("Circular", verdict("circular", "circular", "no"), bad="circular"),
 )
 
 
