@@ -15,6 +15,7 @@ from probekit.features.store import Store
 from probekit.report.storage import size_text
 from probekit.runner.assess import CHUNK_BYTES
 from probekit.runner.blocks import block_notes
+from probekit.runner.comparisons.predict import ComparisonForecast, forecast_comparisons
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.folder import display, read_state
 from probekit.runner.hardware import limited_threads
@@ -29,6 +30,7 @@ from probekit.spec.load import load_experiment
 Counts = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
 """(backbone, layer) -> for each concept (negative, positive) cells on the layer's own grid."""
 
+_ROWS = ("probes", "split", "sampling", "limit", "data")  # keys of the spec: whoever shares them fits the same problems
 _BYTES_A_SCORE = 9  # two margins and a decision (see ``probekit.runner.assess``)
 
 
@@ -62,6 +64,7 @@ def print_plan(spec: Path, overrides: Sequence[str], console: Console, progress:
         store = Store(resolved.store, experiment.store.budget)
         networks = forecast(prepared, dataset, store)
         counts = count_cells(dataset, networks, progress)
+        compared = forecast_comparisons(experiment, dataset, folds[0], networks)
 
     def say(line: str = "", style: str = "") -> None:
         console.print(Text(line, style=style), soft_wrap=True)
@@ -86,7 +89,7 @@ def print_plan(spec: Path, overrides: Sequence[str], console: Console, progress:
         for line in block:
             say(line)
     say()
-    for line in _totals(prepared, dataset, folds[0], networks, counts, store):
+    for line in _totals(prepared, dataset, folds[0], networks, counts, compared, store):
         say(line)
     require_room(store, networks)
 
@@ -141,14 +144,20 @@ def _extraction(forecast: NetworkForecast, layer: LayerForecast) -> str:
 
 def _seconds(forecast: NetworkForecast) -> float | None:
     """Of a network's extraction, from what was measured on its device."""
+    if not forecast.passes:
+        return 0.0
+    each = _pass_seconds(forecast)
+    return None if each is None else each * forecast.passes
+
+
+def _pass_seconds(forecast: NetworkForecast) -> float | None:
+    """Of a forward pass, as measured on the network's device by an earlier extraction."""
     speeds: list[Speed] = [
         layer.speed
         for layer in forecast.layers.values()
         if layer.speed is not None and layer.speed.device == forecast.network.device
     ]
-    if not forecast.passes:
-        return 0.0
-    return max(speed.seconds for speed in speeds) * forecast.passes if speeds else None
+    return max((speed.seconds for speed in speeds), default=None)
 
 
 def _rows(dataset: Dataset, networks: Sequence[NetworkForecast], counts: Counts, per_class: int) -> list[str]:
@@ -177,19 +186,23 @@ def _probes(prepared: Prepared, folds: Sequence[Sequence[Fold]], networks: Seque
     return _columns(("jobs", "layer", "repeat", "units", "fits", "time"), rows, right=(2, 3, 4, 5))
 
 
-def _earlier(prepared: Prepared) -> dict[str, float]:
-    """Seconds of each job in a finished run of the same name, rows and probes, where there is one."""
+def _earlier(prepared: Prepared, stage: str = "probes", alike: Sequence[str] = ()) -> dict[str, float]:
+    """Seconds of each part of a stage in a finished run of the same name, rows and probes, where there is one.
+
+    Args:
+        alike: keys of the spec that must be the same too.
+    """
     name = prepared.resolved.experiment.name
     folder = Path("runs") / name
     state = read_state(folder) if folder.is_dir() else None
     if not state or not state.get("complete"):
         return {}
     now = prepared.resolved.canonical(folder)
-    if any(state["spec"].get(key) != now.get(key) for key in ("probes", "split", "sampling", "limit", "data")):
+    if any(state["spec"].get(key) != now.get(key) for key in (*_ROWS, *alike)):
         return {}
     timings = Run(folder, state).table("timings")
-    probes = timings[timings["stage"] == "probes"]
-    return dict(zip(probes["what"], probes["seconds"], strict=True))
+    timings = timings[timings["stage"] == stage]
+    return dict(zip(timings["what"], timings["seconds"], strict=True))
 
 
 def memory(
@@ -226,6 +239,7 @@ def _totals(
     folds: Sequence[Fold],
     networks: Sequence[NetworkForecast],
     counts: Counts,
+    compared: ComparisonForecast,
     store: Store,
 ) -> list[str]:
     layers = [layer for one in networks for layer in one.layers.values()]
@@ -240,10 +254,13 @@ def _totals(
     lines = [f"store    {display(store.path)}: {text}"]
     have = f", {held} of {sum(len(layer.grids) for layer in layers)} maps are in the store" if held else ""
     lines.append(f"passes   {passes} through {sum(one.passes > 0 for one in networks)} networks{have}")
+    if compared.passes:
+        lines.append(f"         {sum(compared.passes.values()):,} more with channels set, at most: ablation")
     of = memory(prepared, dataset, folds, networks, counts)
     lines.append(
         f"memory   at most: rows {size_text(of.rows)}, scores {size_text(of.scores)}, "
-        f"images and maps on their way {size_text(of.extraction)}; networks come on top"
+        f"images and maps on their way {size_text(of.extraction)}, "
+        f"comparisons {size_text(compared.memory)}; networks come on top"
     )
     seconds = [_seconds(one) for one in networks]
     known = [one for one in seconds if one is not None]
@@ -252,10 +269,23 @@ def _totals(
     fitted = [one for one in of_jobs if one is not None]
     lines.append(f"time     features: {_together(known, len(seconds), 'networks')}")
     lines.append(f"         probes: {_together(fitted, len(of_jobs), 'jobs')}")
+    lines.append(f"         comparisons: {_comparison_time(prepared, networks, compared)}")
     unseen = [one.network.name for one in networks if not one.fetched]
     if unseen:
         lines.append(f"weights  pretrained, fetched by the run where this machine has none: {', '.join(unseen)}")
     return lines
+
+
+def _comparison_time(prepared: Prepared, networks: Sequence[NetworkForecast], compared: ComparisonForecast) -> str:
+    """Of an earlier run that compared the same; else ablation's passes at the network's speed, where it is known."""
+    earlier = _earlier(prepared, "comparison", ("backbones", "labels", "evaluation", "comparison", "ablation"))
+    if earlier:
+        return _time(sum(earlier.values()))
+    if not compared.passes:
+        return "not measured yet"
+    each = [(count, _pass_seconds(one)) for one in networks if (count := compared.passes.get(one.network.name))]
+    known = [count * seconds for count, seconds in each if seconds is not None]
+    return f"ablation {_together(known, len(each), 'networks')}; the rest not measured yet"
 
 
 def _together(known: Sequence[float], total: int, what: str) -> str:

@@ -11,11 +11,12 @@ from probekit.api import NEGATIVE, POSITIVE, ProbekitError
 from probekit.features.speed import read_speed
 from probekit.features.store import Store
 from probekit.report.forecast import count_cells, print_plan
+from probekit.runner.comparisons.predict import forecast_comparisons
 from probekit.runner.dataset import build_dataset
 from probekit.runner.execute import run
 from probekit.runner.extraction import extract_network
 from probekit.runner.predict import forecast
-from probekit.runner.prepare import prepare
+from probekit.runner.prepare import build_folds, prepare
 from probekit.runner.rows import native_labels
 from probekit.spec.load import load_experiment
 from probekit.testing.fakes import TinyBackbone
@@ -100,6 +101,36 @@ def test_rows_stop_at_the_limit_a_class(spec, told):
     text = shown(spec(data=ODD, sampling="{per_class: 20}"), told)
     rows = [line.split() for line in text.splitlines() if re.match(r"tiny +body +(disc|square)", line)]
     assert [row[3] for row in rows] == ["40", "40"]
+
+
+def test_ablation_is_counted_and_foretold_from_the_speed_of_the_network(spec, told):
+    networks, ablation = "{tiny: {use: tiny, layers: [stem, body]}}", "{draws: 4, images: 3}"
+    text = shown(spec(backbones=networks, data=ODD, ablation=ablation), told)
+    assert re.search(r"30 more with channels set, at most: ablation", text)  # 3 images, 2 concepts, 1 layer, 1 + 4
+    assert "ablation not measured yet; the rest not measured yet" in text
+    prepared, dataset, store = ready(spec(backbones=networks, data=ODD, ablation=ablation), told)
+    extract_network(prepared.networks[0], dataset, prepared.resolved.experiment, store, 1, told)
+    assert re.search(
+        r"comparisons: ablation (under )?\d+ s; the rest",
+        shown(spec(backbones=networks, data=ODD, ablation=ablation), told),
+    )
+
+
+def test_comparisons_take_memory_by_their_channels(spec, told):
+    def held(*layers):
+        names = ", ".join(layers)
+        path = spec(
+            backbones=f"{{one: {{use: tiny, layers: [{names}]}}, two: {{use: tiny, layers: [{names}]}}}}", data=ODD
+        )
+        prepared, dataset, store = ready(path, told)
+        resolved = prepared.resolved
+        folds = build_folds(resolved, dataset)[0]
+        return forecast_comparisons(resolved.experiment, dataset, folds, forecast(prepared, dataset, store))
+
+    one, both = held("body"), held("stem", "body")
+    assert (one.pairs, both.pairs) == (1, 4)
+    assert one.memory < both.memory
+    assert not both.passes
 
 
 def test_plan_and_run_refuse_what_the_store_has_no_room_for(spec, told, tmp_path):

@@ -16,9 +16,11 @@ from probekit.evaluate.pooling import MarginScale
 from probekit.features.store import Collection, Store
 from probekit.plan.units import Job
 from probekit.runner.comparisons.ablation import ablated_places, ablation_rows, require_editable
+from probekit.runner.comparisons.predict import forecast_comparisons
 from probekit.runner.dataset import Dataset, build_dataset
 from probekit.runner.extraction import extract_network
 from probekit.runner.fold_fits import FoldFit, read_fold_fits, write_fold_fits
+from probekit.runner.predict import forecast
 from probekit.runner.prepare import Prepared, build_folds, prepare
 from probekit.runner.progress import Silent
 from probekit.runner.scoring import ReferenceCells, common_cells
@@ -126,6 +128,10 @@ def test_what_goes_through_the_ablated_channels_is_lost_and_nothing_else(bench: 
         assert row["groups"] == 15
     # Every image, two layers, two concepts, the selected channels and six random sets.
     assert made.progress.total == made.progress.done == 15 * 2 * 2 * 7
+    resolved = made.prepared.resolved
+    foretold = forecast(made.prepared, made.dataset, Store(resolved.store))
+    compared = forecast_comparisons(resolved.experiment, made.dataset, made.folds, foretold)
+    assert compared.passes == {"net": made.progress.done}
     assert not [path for path in made.folder.iterdir() if path.name != "jobs"], "a temporary file was left"
 
 
