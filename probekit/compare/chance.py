@@ -18,6 +18,9 @@ from probekit.evaluate.intervals import WIDE
 BYTES = 256 * 2**20
 """Of the products of one block of channels; p_b squared times 40 bytes, and 64 a draw and channel of b, come on top."""
 
+_SILENT = 0.01
+"""Of a channel's variance: added to that of each part, so that a part in which it is silent has next to no say."""
+
 _LEAST = 1e-6
 """Of the variance over all cells: a channel that varies less over a part of them is constant there."""
 
@@ -27,8 +30,10 @@ class Chance:
     """What S channels of a are to all channels of b.
 
     Attributes:
-        largest: the largest correlation in size, (S,); 0 of a constant channel.
-        p: chance of one as large, (S,); NaN where nothing was drawn, and of a constant channel.
+        r: correlations with the trends over the image taken out, (S, p_b); 0 of a channel that is constant or varies
+            with the place alone.
+        p: chance that one of b's channels has as much to do with it, (S,); NaN where nothing was drawn, and of a
+            constant channel.
         rebuilt_by: the channels of b that rebuild each, from all cells, the trends taken out, in the pursuit's order,
             (S, min(5, p_b)).
         r2: share of variance that as many explain on the parts that were left out, the trends over the image taken
@@ -37,7 +42,7 @@ class Chance:
             30 groups too: with so few it is called small too often (simulated: .09 where .05 is meant).
     """
 
-    largest: Floats
+    r: Singles
     p: Floats
     rebuilt_by: NDArray[np.int64]
     r2: Floats
@@ -84,62 +89,78 @@ class _Inner:
 
 
 def against_chance(a: Singles, b: Singles, repairing: Repairing) -> Chance:
-    """Tests the largest correlation of each channel of a with b's, and how well a few of b's rebuild it.
+    """What :class:`Pairing` says of channels of a; see there."""
+    return Pairing(b, repairing).test(a)
+
+
+class Pairing:
+    """All that is the same for every channel of any layer that is held against b's.
+
+    **The statistic** of a channel of a is the largest, over b's channels, of the sum over parts of the mean product in
+    units of both channels' root mean squares in the part, times the root of the part's cells (as standard scores are
+    added up; Stouffer et al. 1949). Each part has its own units, since groups of more contrast have more of it in both
+    models: plain products of unrelated channels are larger where such groups meet themselves than where they meet
+    others, and a few groups decide. Simulated (40 groups, 40 runs of 20 channels), p is at most .05 for .05 of unrelated channels, .07
+    where both models share a contrast that varies by half between groups, .01 to .03 where groups have 1 to 40 images;
+    of sums of plain products it was .03, .40 and .00.
 
     Args:
-        a: features of the channels of a that are tested, (n, S).
-        b: of all channels of b on the same cells, (n, p_b).
+        b: features of all channels of b, (n, p_b).
         repairing: of these cells.
-
-    Returns:
-        p = (1 + draws that are at least as large) / (1 + draws).
     """
-    pairing = _Pairing(b, repairing)
-    found = [pairing.test(a[:, block]) for block in pairing.blocks(a.shape[1])]
-    if not found:
-        nothing = np.zeros(0)
-        return Chance(nothing, nothing, np.zeros((0, min(STEPS, b.shape[1])), dtype=np.int64), nothing, nothing)
-    return Chance(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-class _Pairing:
-    """All that is the same for every channel of a."""
 
     def __init__(self, b: Singles, repairing: Repairing) -> None:
         self.repairing, self.b = repairing, b
+        self.sizes = np.diff(repairing.starts).astype(np.float64)
         self.offset, self.scale = standard(b)
         self.slopes = np.zeros((repairing.trend.shape[1], b.shape[1]), dtype=np.float32)
         self.slopes = self._slopes(self._of)
         self._grams()
         self.b_drawn = [self._draw_b(parts) for parts in repairing.by_fold]
 
-    def blocks(self, channels: int) -> Iterator[slice]:
+    def test(self, a: Singles) -> Chance:
+        """Holds channels against b's.
+
+        Args:
+            a: features of the channels that are tested, of the same cells, (n, S).
+
+        Returns:
+            p = (1 + draws that are at least as large) / (1 + draws).
+        """
+        found = [self._test(a[:, block]) for block in self._blocks(a.shape[1])]
+        if not found:
+            nothing, width = np.zeros(0), self.b.shape[1]
+            none = np.zeros((0, width), dtype=np.float32), np.zeros((0, min(STEPS, width)), dtype=np.int64)
+            return Chance(none[0], nothing, none[1], nothing, nothing)
+        return Chance(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def _blocks(self, channels: int) -> Iterator[slice]:
         """Of a's channels, so that their products keep to ``BYTES``."""
         repairing, widest = self.repairing, max(len(parts) for parts in self.repairing.by_fold)
-        numbers = self.b.shape[1] * (repairing.parts * widest + 12 * (1 + repairing.draws))
-        numbers += 3 * repairing.parts * int(np.diff(repairing.starts).max())
+        numbers = self.b.shape[1] * (repairing.parts * widest + 14 * (1 + repairing.draws))
+        numbers += 3 * repairing.parts * int(self.sizes.max())
         size = max(1, BYTES // (4 * numbers))
         for start in range(0, channels, size):
             yield slice(start, start + size)
 
-    def test(self, a: Singles) -> tuple[Floats, Floats, NDArray[np.int64], Floats, Floats]:
+    def _test(self, a: Singles) -> tuple[Singles, Floats, NDArray[np.int64], Floats, Floats]:
         """The fields of ``Chance`` for a few channels."""
         offset, scale = standard(a)
         values = ((a - offset) / scale)[self.repairing.order]
-        slopes = self._slopes(lambda part: values[self._cells(part)])
-        values -= self.repairing.trend @ slopes
-        folds = self._sums(values)
+        values -= self.repairing.trend @ self._slopes(lambda part: values[self._cells(part)])
+        folds, scores = self._sums(values)
         everything = reduce(_Sums.__add__, folds)
         # the trends are orthogonal to what they leave, and each cell of a is used once in every draw: nothing to centre
-        left_over = everything.ab / np.float32(len(a))
-        chosen, _ = pursue(left_over[0] / self.deviation, self.gram)
-        left_over += slopes.T @ self.slopes
-        largest = np.abs(left_over).max(axis=2).astype(np.float64)
+        variance = everything.aa[0] / len(a)
+        left_over = everything.ab[0] / np.float32(len(a)) / self.deviation
+        chosen, _ = pursue(left_over, self.gram)
+        r = (left_over / np.sqrt(np.where(variance > _LEAST, variance, np.inf))[:, None]).astype(np.float32)
+        largest = np.abs(scores).max(axis=2).astype(np.float64)
         r2 = self._held_out(folds, everything) if len(folds) > 1 else np.full(largest.shape, np.nan)
         p, p_rebuilt = np.where(np.isfinite(scale), _p(largest), np.nan), _p(np.maximum(r2, 0))
         if self.repairing.groups < WIDE:
             p_rebuilt[:] = np.nan
-        return largest[0], p, chosen, r2[0], p_rebuilt
+        return r, p, chosen, r2[0], p_rebuilt
 
     def _slopes(self, values: Callable[[int], Singles]) -> Singles:
         """The trend over the image of channels whose values are given by part, (K, channels)."""
@@ -171,12 +192,14 @@ class _Pairing:
         They are b's own in every draw: it is for them that folds are of b's parts.
         """
         p = self.b.shape[1]
+        squares = np.empty((self.repairing.parts, p))
         cells, sums, products = [], [], []
         for parts in self.repairing.by_fold:
             total, inner, n = np.zeros(p), np.zeros((p, p), dtype=np.float32), 0
             for part in parts:
                 features = self._of(part)
                 total += features.sum(axis=0, dtype=np.float64)
+                squares[part] = np.square(features).sum(axis=0, dtype=np.float64)
                 inner += features.T @ features
                 n += len(features)
             cells.append(n)
@@ -184,6 +207,7 @@ class _Pairing:
             products.append(inner)
         n_all, sum_all, product_all = sum(cells), np.sum(sums, axis=0), reduce(np.add, products)
         mean, self.deviation = _scale(product_all, sum_all, n_all)
+        self.contrast = self._contrast(squares)
         self.gram = _standardised(product_all, sum_all, n_all, mean, self.deviation)
         self.inner = []
         for n, total, inner in zip(cells, sums, products, strict=True):
@@ -201,6 +225,12 @@ class _Pairing:
         shape = (repairing.parts * cells, n)
         met = csc_matrix((np.ones(n, dtype=np.float32), target, np.arange(n + 1)), shape=shape) @ values
         return np.ascontiguousarray(met.reshape(repairing.parts, cells, -1).transpose(0, 2, 1)).reshape(-1, cells)
+
+    def _contrast(self, squares: Floats) -> Singles:
+        """The deviation of channels within each part, inf where they vary nowhere, of sums of squares, (M, m)."""
+        everywhere = squares.sum(axis=0) / self.sizes.sum()
+        silent = np.where(everywhere > _LEAST, _SILENT * everywhere, np.inf)
+        return np.sqrt(squares / self.sizes[:, None] + silent).astype(np.float32)
 
     def _by_part(self, values: Singles) -> Singles:
         """Sums over the cells of each part, (M, ...)."""
@@ -232,21 +262,30 @@ class _Pairing:
             np.matmul(self._meet(values, part), self._unseen(part), out=products[place])
         return products
 
-    def _sums(self, values: Singles) -> list[_Sums]:
-        """Of every fold, for a few channels of a, standardised and in the order of the parts, (n, c)."""
+    def _sums(self, values: Singles) -> tuple[list[_Sums], Singles]:
+        """Of a few channels of a, standardised and in the order of the parts, (n, c): the sums of every fold; and their
+        scores with b's channels, (1 + draws, c, p_b)."""
         repairing, c, p = self.repairing, values.shape[1], self.b.shape[1]
-        sizes = np.diff(repairing.starts).astype(np.float64)
         sums, squares = self._by_part(values).astype(np.float64), self._by_part(values**2).astype(np.float64)
+        contrast = self._contrast(squares) * np.sqrt(self.sizes)[:, None].astype(np.float32)
+        scores = np.zeros((1 + repairing.draws, c, p), dtype=np.float32)
         folds = []
         for parts, b in zip(repairing.by_fold, self.b_drawn, strict=True):
-            ab = np.empty((1 + repairing.draws, c, p), dtype=np.float32)
-            ab[0] = reduce(np.add, [values[self._cells(part)].T @ self._of(part) for part in parts])
+            ab = np.zeros((1 + repairing.draws, c, p), dtype=np.float32)
+            for part in parts:
+                own = values[self._cells(part)].T @ self._of(part)
+                ab[0] += own
+                scores[0] += own / contrast[part][:, None] / self.contrast[part]
             if repairing.draws:
-                ab[1:] = self._drawn(parts, self._products(values, parts)).reshape(-1, c, p)
+                products = self._products(values, parts)
+                ab[1:] = self._drawn(parts, products).reshape(-1, c, p)
+                products /= contrast.ravel()[:, None]
+                products /= self.contrast[parts][:, None]
+                scores[1:] += self._drawn(parts, products).reshape(-1, c, p)
             drawn = np.concatenate([parts[None], repairing.drawn[:, parts]])
-            n, a, aa = (of[drawn].sum(axis=1) for of in (sizes, sums, squares))
+            n, a, aa = (of[drawn].sum(axis=1) for of in (self.sizes, sums, squares))
             folds.append(_Sums(n, a, aa, b, ab))
-        return folds
+        return folds, scores
 
     def _held_out(self, folds: list[_Sums], everything: _Sums) -> Floats:
         """R2 of the pursuit on the folds that it was not made on, pooled, (D, c)."""

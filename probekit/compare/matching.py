@@ -1,14 +1,18 @@
 """Which channel of another model is nearest to each selected channel, and which of these are matches.
 
-A channel is **related** where its largest correlation or its rebuilding by a few channels is above chance, each at half
-the level by Benjamini and Hochberg. The hypothesis is the same for both: that the channel has nothing to do with the
-other model's channels beyond what the place in the image explains. Of the channels called related, those of either test
-that are false are at most level / 2 of that test's own calls in expectation, which are no more than all calls: false
-ones are at most .05 of all related channels in expectation, however the two tests depend on each other. (Each at the
-full level would allow .1.) The rate is of all related channels of the rows that are adjusted together.
+A channel is **related** where it has more to do with one of the other model's channels than chance has it, whatever the
+place in the image explains (Benjamini and Hochberg at ``LEVEL``). With many groups a correlation of .1 is above chance,
+and nobody would call two such channels the same. A channel is **matched** where ``LEAST`` of what the place leaves of
+its variance is explained, by its partner or by a few channels together, and that is above chance.
 
-With many groups a correlation of .1 is above chance, and nobody would call two such channels the same. A channel is
-**matched** where it is related and ``LEAST`` of its variance is explained.
+Each way of matching is tested at half the level. A channel that is explained by less than ``LEAST`` counts with p = 1
+there: that makes p no smaller than it was, so that Benjamini and Hochberg's adjustment holds of the matches themselves.
+Of the channels that are matched, those of either way that are false are at most level / 2 of that way's own in
+expectation, which are no more than all matches: false ones are at most .05 of all matches in expectation, however the
+two ways depend on each other. The rate is of all matches of the rows that are adjusted together.
+
+Of n draws the smallest p is 1 / (1 + n): a few matches among many channels cannot be told from chance by too few draws.
+Such channels are **undecided**, never unmatched.
 """
 
 from __future__ import annotations
@@ -84,35 +88,41 @@ class Decision:
     """What each channel is, (S,) all.
 
     Attributes:
-        q, q_rebuilt: the p-values, adjusted (Benjamini and Hochberg); NaN where nothing was tested.
-        related: either is at most ``LEVEL / 2``.
-        kind: ``one-to-one``: mutual, its correlation above chance and its square at least ``LEAST``; ``one-to-many``:
-            related otherwise, by that much or by as much of it as a few channels rebuild; ``unmatched``; none where
-            nothing was tested.
+        q: the p-values of being related, adjusted (Benjamini and Hochberg); NaN where nothing was tested.
+        related: q is at most ``LEVEL``.
+        q_match: twice the smaller of the two adjusted p-values of being matched, at most 1: where matches are called
+            up to this one, the share of them that is false in expectation. NaN where nothing was tested.
+        kind: ``one-to-one``: matched with a mutual partner; ``one-to-many``: matched otherwise; ``unmatched``; none
+            where nothing was tested, and where it is undecided.
+        undecided: explained by enough, and no draw was as large, but there are too few draws to be sure.
     """
 
     q: Floats
-    q_rebuilt: Floats
     related: NDArray[np.bool_]
+    q_match: Floats
     kind: Sequence[Kind | None]
+    undecided: NDArray[np.bool_]
 
 
-def decide(p: Floats, p_rebuilt: Floats, mutual: NDArray[np.bool_], r: Floats, r2: Floats) -> Decision:
-    """Calls channels related, so that at most ``LEVEL`` of them are expected to be so falsely, and matched where the
-    relation is strong.
+def decide(
+    p: Floats, p_rebuilt: Floats, mutual: NDArray[np.bool_], r: Floats, r2: Floats, least_p: float = 0.0
+) -> Decision:
+    """Calls channels related and matched, so that at most ``LEVEL`` of each are expected to be so falsely.
 
     Args:
-        p, p_rebuilt: of the largest correlation, and of the rebuilding; NaN where not tested, (S,).
+        p, p_rebuilt: of being related, and of the rebuilding; NaN where not tested, (S,).
         mutual: see ``Nearest``, (S,).
-        r, r2: that correlation, and the share that is rebuilt, (S,).
+        r, r2: correlation with the partner and the share that is rebuilt, without what the place explains, (S,).
+        least_p: the smallest that the draws allow.
     """
-    q, q_rebuilt = benjamini_hochberg(p), benjamini_hochberg(p_rebuilt)
-    near, rebuilt = q <= LEVEL / 2, q_rebuilt <= LEVEL / 2
-    alike = r**2 >= LEAST
-    one, many = near & mutual & alike, (near | rebuilt) & (alike | (r2 >= LEAST))
-    untested = np.isnan(p) & np.isnan(p_rebuilt)
+    near, rebuilt = (np.where(np.isnan(of) | (size >= LEAST), of, 1.0) for of, size in ((p, r**2), (p_rebuilt, r2)))
+    q_near, q_rebuilt = benjamini_hochberg(near), benjamini_hochberg(rebuilt)
+    q, q_match = benjamini_hochberg(p), np.minimum(2 * np.fmin(q_near, q_rebuilt), 1.0)
+    one, matched = (q_near <= LEVEL / 2) & mutual, q_match <= LEVEL
+    undecided = ~matched & (np.fmin(near, rebuilt) <= least_p)
+    unknown = np.isnan(q_match) | undecided
     kinds: list[Kind | None] = [
         None if nothing else "one-to-one" if single else "one-to-many" if several else "unmatched"
-        for nothing, single, several in zip(untested, one, many, strict=True)
+        for nothing, single, several in zip(unknown, one, matched, strict=True)
     ]
-    return Decision(q, q_rebuilt, near | rebuilt, kinds)
+    return Decision(q, q <= LEVEL, q_match, kinds, undecided)

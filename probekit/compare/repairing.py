@@ -1,16 +1,16 @@
 """Whole groups re-paired at random between two models: what the correlation of unrelated channels is held against.
 
 Features of model a in one group meet features of model b in another, image by image in their order, cell by nearest
-cell. Both models saw the same cells, but not the other group's: what a place in the image alone explains (sky above,
-road below) survives, what the two models see in common does not.
+cell. Both models saw the same cells, but not the other group's: what the two models see in common is lost. What a place
+in the image alone explains (sky above, road below) is no relation, and is taken out before.
 
 - Permutations are drawn from all of them, those that leave some groups with themselves too: with the observed pairing
   they form a group, which is what makes the level of a permutation test hold whatever the number of draws.
 - Each cell of a is used once in every draw, so that groups keep their weight; where b's group has fewer images, they
   start over. (Cropped to the fewer, the weights would change with the draw, and cells would be lost.)
-- A trend over the image is fitted to each channel first, on all cells. What the trends of two channels have in common
-  is kept as it is; what they leave is re-paired. (Re-paired with the rest, a trend would be weakened by the distance to
-  the nearest cell, in the draws but not as observed, and each channel that follows it would seem a match.)
+- A trend over the image is fitted to each channel first, on all cells, and taken out; what it leaves is re-paired.
+  (Re-paired with the rest, a trend would be weakened by the distance to the nearest cell, in the draws but not as
+  observed, and each channel that follows it would seem a match.)
 - More than ``MOST`` groups are joined at random to as many parts, which are re-paired as wholes. The permutations of
   the parts are a subgroup of those of the groups: the level holds, and work and memory are bounded.
 """
