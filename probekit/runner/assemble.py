@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probekit.api import FULL
 from probekit.plan.units import Job
 from probekit.runner.clock import Clock
+from probekit.runner.comparisons.adjusted import adjusted
 from probekit.runner.comparisons.depth import Costs, cost_timings, depth_rows
 from probekit.runner.cross_labels import agreement_rows, cross_label_rows
 from probekit.runner.folder import STATE, dump_json, write_atomically
@@ -36,7 +37,6 @@ _JOINED = (
     "codes",
     "reliability",
     "outer",
-    "interactions",
 )
 
 
@@ -65,6 +65,8 @@ def assemble(
     tested[np.concatenate([fold.test for of_repeat in folds for fold in of_repeat])] = True
     for name in _JOINED:
         join_tables(parts, folder, name)
+    pairs_of = [row for part in parts for row in pq.read_table(part / "interactions.parquet").to_pylist()]
+    write_table(folder, "interactions", adjusted(pairs_of, "p_gain", "established", "gain"))
     points = [row for part in parts for row in pq.read_table(part / "points.parquet").to_pylist()]
     results = [row for part in parts for row in pq.read_table(part / "results.parquet").to_pylist()]
     if record["repeats"] > 1:

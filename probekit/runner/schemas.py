@@ -260,7 +260,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "interactions": _schema(
         ("text", "backbone layer concept"),
         ("int", "channel_i channel_j"),
-        ("number", "weight statistic p q alone joint gain lo hi p_gain"),
+        ("number", "weight statistic p q alone joint gain lo hi p_gain p_holm"),
         ("flag", "established"),
         ("text", "reason"),
     ),
@@ -268,7 +268,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         ("text", "backbone layer later concept probe"),
         ("number", "channels"),
         ("int", "draws images groups"),
-        ("number", "score ablated random difference lo hi p"),
+        ("number", "score ablated random difference lo hi p p_holm"),
         ("flag", "circuit"),
         ("text", "reason"),
     ),

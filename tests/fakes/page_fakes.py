@@ -237,7 +237,8 @@ def _interactions(key: tuple[str, str, str], found: Rows, draw: np.random.Genera
         for i, j in permutations(channels, 2)
         if i < j
     ]
-    together = {"alone": 0.4, "joint": 0.41, "gain": 0.01, "lo": -0.01, "hi": 0.03, "p_gain": 0.3, "established": False}
+    together = {"alone": 0.4, "joint": 0.41, "gain": 0.01, "lo": -0.01, "hi": 0.03, "p_gain": 0.3}
+    together |= {"p_holm": 0.6, "established": False}
     return [*pairs, {**_names(key), **together}]
 
 
@@ -250,6 +251,7 @@ def _ablation(key: tuple[str, str, str], draw: np.random.Generator) -> dict[str,
         "lo": 0.1,
         "hi": 0.4,
         "p": 0.01,
+        "p_holm": 0.03,
         "circuit": True,
     }
     return {

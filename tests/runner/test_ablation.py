@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from probekit.api import ImageRef, ProbekitError, Scorer, UnreadableImageError
+from probekit.evaluate.paired import holm
 from probekit.evaluate.pooling import MarginScale
 from probekit.features.store import Collection, Store
 from probekit.plan.units import Job
@@ -115,6 +116,7 @@ def test_what_goes_through_the_ablated_channels_is_lost_and_nothing_else(bench: 
         through = (layer, concept) in (("early", "disc"), ("side", "square"))
         assert row["circuit"] is through, row
         assert row["reason"] is None
+        assert row["p_holm"] >= row["p"]
         assert row["score"] > 0.5, row
         assert row["random"] > row["score"] - 0.1, row
         if through:
@@ -126,6 +128,9 @@ def test_what_goes_through_the_ablated_channels_is_lost_and_nothing_else(bench: 
         assert (row["backbone"], row["probe"], row["draws"], row["images"]) == ("net", "topk", 6, 15)
         assert row["channels"] == (3 if layer == "early" else 1)
         assert row["groups"] == 15
+    for concept in ("disc", "square"):
+        own = [row for row in rows.values() if row["concept"] == concept]
+        np.testing.assert_allclose([row["p_holm"] for row in own], holm([row["p"] for row in own]))
     # Every image, two layers, two concepts, the selected channels and six random sets.
     assert made.progress.total == made.progress.done == 15 * 2 * 2 * 7
     resolved = made.prepared.resolved
@@ -213,6 +218,7 @@ def test_too_many_or_no_channels_say_why_there_is_no_test(bench: Callable[..., B
     assert "a fold selects 13 channels: others are too few" in many["reason"]
     assert none["reason"] == "no fold selects a channel"
     assert many["circuit"] is none["circuit"] is None
+    assert many["p_holm"] is none["p_holm"] is None
     assert many["score"] > 0.5
     assert made.progress.done == 0
 

@@ -17,6 +17,7 @@ import probekit
 from probekit.api import NEGATIVE, POSITIVE, Grid
 from probekit.evaluate.paired import benjamini_hochberg
 from probekit.features.store import Collection
+from probekit.runner.comparisons.adjusted import adjusted
 from probekit.runner.comparisons.interactions import find_interactions
 from probekit.runner.job import OpenJob, fit_job, open_job
 from probekit.runner.records import interaction_rows
@@ -121,7 +122,8 @@ def relabelled(job: OpenJob, product: float, order: Any = range(6), scale: Any =
 
 def rows_of(job: OpenJob) -> Rows:
     output = fit_job(job, lambda *_: None)
-    return list(interaction_rows(job.job, list(find_interactions(job, output, lambda *_: None))))
+    rows = interaction_rows(job.job, list(find_interactions(job, output, lambda *_: None)))
+    return adjusted(rows, "p_gain", "established", "gain")
 
 
 def test_a_planted_product_is_found_and_gains_whatever_the_units_and_the_order(
@@ -140,7 +142,8 @@ def test_a_planted_product_is_found_and_gains_whatever_the_units_and_the_order(
     assert together["gain"] == pytest.approx(together["joint"] - together["alone"])
     assert together["gain"] > 0.02
     assert 0 < together["lo"] < together["gain"] < together["hi"]
-    assert together["p_gain"] < 0.05
+    assert together["p_gain"] == together["p_holm"] < 0.05
+    assert {row["p_holm"] for row in pairs} == {None}
     assert together["established"] is True
     assert together["reason"] is None
 

@@ -155,7 +155,7 @@ _TOGETHER = (
     Number("AP alone", "alone"),
     Number("AP with products", "joint"),
     Number("Gain", "gain", signed_score, lo="lo", hi="hi", help="with its 95 % interval"),
-    Number("p", "p_gain", chance),
+    Number("p", "p_holm", chance, help="of the swap test, adjusted for the models of the concept (Holm)"),
     Words("Gain", verdict("established"), below=_why, good="established"),
 )
 
@@ -190,6 +190,6 @@ _ABLATION = (
     Number(
         "Difference", "difference", signed_score, lo="lo", hi="hi", help="random less ablated, with its 95 % interval"
     ),
-    Number("p", "p", chance),
+    Number("p", "p_holm", chance, help="one-sided, adjusted for the rows of the concept (Holm)"),
     Words("Circuit", verdict("circuit", "established", "not established"), below=_why, good="established"),
 )

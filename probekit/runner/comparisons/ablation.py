@@ -25,6 +25,7 @@ from probekit.features.store import Collection
 from probekit.geometry.reference import Resampler
 from probekit.plan.networks import Network
 from probekit.plan.units import Job
+from probekit.runner.comparisons.adjusted import adjusted
 from probekit.runner.dataset import Dataset
 from probekit.runner.extraction import items_of, request_of, stand_in
 from probekit.runner.fold_fits import FoldFit, read_fold_fits
@@ -54,7 +55,8 @@ def ablation_rows(
     progress: Progress,
 ) -> Iterator[Row]:
     """The rows of ``ablation``: every model, and each two of its layers of which one feeds the other. Nothing where
-    the spec asks for no draws. A network that was finished before a run was stopped is not run again.
+    the spec asks for no draws. A network that was finished before a run was stopped is not run again. A concept's
+    p-values are adjusted over all its rows.
 
     Args:
         folder: of the run; its jobs are done and still there.
@@ -70,6 +72,7 @@ def ablation_rows(
     if not experiment.ablation.draws:
         return
     places = ablated_places(dataset, folds, experiment)
+    rows: list[Row] = []
     for number, network in enumerate(prepared.networks):
         if network.control or len(network.layers) < 2:
             continue
@@ -78,7 +81,8 @@ def ablation_rows(
             part.mkdir(exist_ok=True)
             ablated = _Network(network, experiment, folder, dataset, cells, collections, folds, places, threads)
             write_table(part, "ablation", ablated.rows(progress))
-        yield from pq.read_table(part / "ablation.parquet").to_pylist()
+        rows += pq.read_table(part / "ablation.parquet").to_pylist()
+    yield from adjusted(rows, "p", "circuit", "lo")
 
 
 def require_editable(prepared: Prepared, dataset: Dataset, threads: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probekit.api import FULL, POSITIVE, VOID, Fit, Path
-from probekit.compare.interactions import LEADING, LEVEL, Expansion, PairTests, pair_tests
+from probekit.compare.interactions import LEADING, Expansion, PairTests, pair_tests
 from probekit.evaluate.intervals import Interval, Replicates, too_few
 from probekit.evaluate.paired import difference_interval, ranked_pair, swap_test
 from probekit.features.rows import MemoryRows
@@ -36,7 +36,8 @@ class Gain:
         alone, joint: average precision without and with them; none where it could not be asked.
         gain: their difference; none likewise.
         p: of the swap test; none where there is nothing to test, or too few groups.
-        established: p is at most .05, and the gain above 0; none where it could not be asked.
+        established: false where no pair is established in any fold; else none: where there is a p-value, it is said
+            once those of all models are known (:func:`probekit.runner.comparisons.adjusted.adjusted`).
         reason: why something is missing.
     """
 
@@ -135,7 +136,7 @@ def _gain(opened: OpenJob, entry: ProbeEntry, concept: int, kept: dict[int, Kept
         return Gain(alone.value, joint.value, interval, reason=interval.reason)
     rng = generator(job.seed, "interactions", job.backbone, job.layer, job.dataset.concepts[concept])
     p = swap_test([ranked_pair(margins[1, seen], margins[0, seen], y, group, n_groups)], rng)
-    return Gain(alone.value, joint.value, interval, p, p <= LEVEL and interval.value > 0, interval.reason)
+    return Gain(alone.value, joint.value, interval, p, reason=interval.reason)
 
 
 def _refit(
