@@ -142,7 +142,8 @@ def _interactions(rows: pd.DataFrame) -> Iterator[str]:
             what = str(row["reason"])
         else:
             sure = _sure(row["established"])
-            what = f"{signed_score(row['gain'])}{_interval(row)} AP, {sure}"
+            p = "" if pd.isna(row["p_holm"]) else f"p {chance(row['p_holm'])}, "
+            what = f"{signed_score(row['gain'])}{_interval(row)} AP, {p}{sure}"
         yield f"  {row['backbone']} {row['layer']}: {what}"
 
 
@@ -155,7 +156,8 @@ def _ablation(rows: pd.DataFrame) -> Iterator[str]:
         if pd.isna(row["difference"]):
             yield f"  {name}: {row['reason']}"
             continue
-        sure = "carries it" if _true(row["circuit"]) else "no more than others"
+        sure = "carries it" if _true(row["circuit"]) else "not shown to carry it"
+        sure = str(row["reason"]) if pd.isna(row["p_holm"]) else f"p {chance(row['p_holm'])}, {sure}"
         yield (
             f"  {name}: AP {digits(row['score'])}, {digits(row['ablated'])} without {row['channels']:.0f} channels, "
             f"{digits(row['random'])} without as many others; {signed_score(row['difference'])}{_interval(row)}: {sure}"
