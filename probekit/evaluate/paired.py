@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
 from scipy.special import stdtr, stdtrit
 
 from probekit.evaluate.groups import BINS, SINGLE_RANKS
@@ -19,8 +20,20 @@ EXACT_GROUPS = 12
 SWAPS = 9999
 """Exchanges drawn where there are more."""
 
-_AT_ONCE = 2**22
-"""Numbers of a block of exchanged histograms."""
+_AT_ONCE = 2**21
+"""Numbers of a block: exchanged groups by draw, and sums of bins by draw."""
+
+_GROUPS_AT_ONCE = 1024
+"""A multiple of 8: their exchanges are whole bytes."""
+
+_IN_CACHE = 2**15
+"""Sums of bins by draw that are scored at once."""
+
+_DENSE = 0.1
+"""From this share of numbers that are not 0 a dense product is faster than a sparse one."""
+
+_EXACT_SINGLES = 2.0**23
+"""Halves up to here are exact in float32."""
 
 
 def difference_df(deleted: Floats, positives: NDArray[np.number[Any]]) -> Floats:
@@ -82,13 +95,15 @@ def smallest_difference(
 class RankedPair:
     """Two models' scores on the same cells, each replaced by its rank over all cells, by group and rank.
 
+    Memory: at most 16 bytes a cell and 16 a positive one, whatever the number of groups.
+
     Attributes:
-        positives, negatives: cells of either model, (2, groups, bins), bins ascending in score.
+        positives, cells: counts of either model, sparse int32 (groups, bins), bins descending in score.
         tied: bins of one rank, (bins,).
     """
 
-    positives: NDArray[np.int32]
-    negatives: NDArray[np.int32]
+    positives: tuple[csr_array, csr_array]
+    cells: tuple[csr_array, csr_array]
     tied: NDArray[np.bool_]
 
     @property
@@ -106,6 +121,8 @@ def ranked_pair(
 ) -> RankedPair:
     """Aligns two models by rank: margins of different scale would make an exchange say nothing. No label is looked at.
 
+    Memory: some 70 bytes a cell.
+
     Args:
         one, other: scores of the same cells, (n,).
         y: 1 where the concept is, else 0, (n,).
@@ -116,17 +133,24 @@ def ranked_pair(
     if n > SINGLE_RANKS:
         steps = np.unique(np.concatenate([steps, np.rint(np.geomspace(SINGLE_RANKS, n, BINS))]))
     bins = len(steps) - 1
-    counts = np.zeros((2, 2, n_groups, bins), dtype=np.int32)
-    for model, scores in enumerate((one, other)):
-        ascending = np.sort(scores)
+    is_positive = np.asarray(y) == 1
+    by_cell = np.asarray(groups, dtype=np.int32)
+    counts = []
+    for scores in (one, other):
+        order = np.argsort(scores)
+        ascending = scores[order]
+        first = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[:n])
+        after = np.append(first[1:], n)
         # ties share the middle of their ranks, counted from the top
-        middle = (
-            np.searchsorted(ascending, scores, side="left") + np.searchsorted(ascending, scores, side="right")
-        ) / 2
-        place = np.clip(np.searchsorted(steps, n - middle, side="right") - 1, 0, bins - 1)
-        code = (np.asarray(y, dtype=np.int64) * n_groups + groups) * bins + (bins - 1 - place)
-        counts[model] = np.bincount(code, minlength=2 * n_groups * bins).reshape(2, n_groups, bins)
-    return RankedPair(counts[:, 1], counts[:, 0], (np.diff(steps) <= 1)[::-1].copy())
+        bin_of = np.clip(np.searchsorted(steps, n - (first + after) / 2, side="right") - 1, 0, bins - 1)
+        place, of_group = np.repeat(bin_of.astype(np.int32), after - first), by_cell[order]
+        counts.append([_counted(of_group[of], place[of], (n_groups, bins)) for of in (is_positive[order], slice(None))])
+    (p, cells), (p_other, cells_other) = counts
+    return RankedPair((p, p_other), (cells, cells_other), np.diff(steps) <= 1)
+
+
+def _counted(groups: NDArray[np.int32], place: NDArray[np.int32], shape: tuple[int, int]) -> csr_array:
+    return coo_array((np.ones(len(groups), dtype=np.int32), (groups, place)), shape=shape).tocsr()
 
 
 def swap_test(pairs: Sequence[RankedPair], rng: np.random.Generator, swaps: int = SWAPS) -> float:
@@ -135,57 +159,127 @@ def swap_test(pairs: Sequence[RankedPair], rng: np.random.Generator, swaps: int 
     Under the null the two models' ranks in a group could as well have been the other's. All 2^G exchanges where groups
     are few, else seeded ones, the observed counted in.
 
+    Memory beyond the pairs: some 200 MB and 30 bytes a cell and pair, whatever the numbers of groups and of swaps.
+
     Args:
         pairs: of each repeat, on the same groups; the statistic is the mean of their differences.
 
     Returns:
-        p in (0, 1]; NaN without positives.
+        p in (0, 1]; NaN where a repeat has no positives.
     """
-    n_groups = pairs[0].positives.shape[1]
-    differs = np.zeros(n_groups, dtype=bool)
-    for pair in pairs:
-        differs |= (pair.positives[0] != pair.positives[1]).any(axis=1)
-        differs |= (pair.negatives[0] != pair.negatives[1]).any(axis=1)
-    telling = np.flatnonzero(differs)
-    if not pairs[0].by_group.sum():
+    if not all(pair.by_group.any() for pair in pairs):
         return float("nan")
-    exact = len(telling) <= EXACT_GROUPS
-    if exact:
-        drawn = (np.arange(2 ** len(telling))[:, None] >> np.arange(len(telling))) & 1
-    else:
-        drawn = rng.integers(0, 2, (swaps, len(telling)))
-        drawn = np.concatenate([np.zeros((1, len(telling)), dtype=drawn.dtype), drawn])
-    found = np.zeros(len(drawn))
+    differs = np.zeros(pairs[0].positives[0].shape[0], dtype=bool)
     for pair in pairs:
-        found += _exchanged(pair, telling, drawn.astype(np.float32))
-    found = np.abs(found)
-    return float(np.mean(found >= found[0] - 1e-12))
+        for one, other in (pair.positives, pair.cells):
+            differs |= np.diff((one != other).indptr) > 0
+    telling = np.flatnonzero(differs)
+    exchanges = [_Exchanges(pair, telling) for pair in pairs]
+    size = max(1, _AT_ONCE // max(len(pair.tied) for pair in pairs))
+    found = []
+    for drawn in _draws(rng, len(telling), swaps, size):
+        differences = np.zeros(len(drawn))
+        for of in exchanges:
+            differences += of.differences(drawn)
+        found.append(np.abs(differences))
+    values = np.concatenate(found)
+    return float(np.mean(values >= values[0] - 1e-12))
 
 
-def _exchanged(pair: RankedPair, telling: NDArray[np.int64], drawn: NDArray[np.float32]) -> Floats:
-    """The difference of AP after each exchange, (draws,); the first draw exchanges nothing.
-
-    Positives of a bin, and positives and cells down to it, are linear in an exchange: they are summed by group over
-    bins first, and exchanged after, in the bins alone that may hold a positive (see ``histogram_average_precision``).
-    """
-    p = pair.positives[..., ::-1].astype(np.float64)
-    cells = p + pair.negatives[..., ::-1]
-    kept = np.flatnonzero((p > 0).any(axis=(0, 1)))
-    inner = np.where(pair.tied[::-1], 0.0, 0.5)[kept]  # within a bin positives lie evenly, but for ties
-    found, called = (np.cumsum(of, axis=-1)[..., kept] - inner * of[..., kept] for of in (p, cells))
-    parts = p[..., kept], found, called
-    total, size = p[0].sum(), max(1, _AT_ONCE // (8 * max(1, len(kept))))
-    differences = []
-    for start in range(0, len(drawn), size):
-        exchanged = drawn[start : start + size].astype(np.float64)
-        changes = [exchanged @ (of[1, telling] - of[0, telling]) for of in parts]
-        one, other = (
-            [of[model].sum(axis=0) + sign * change for of, change in zip(parts, changes, strict=True)]
-            for model, sign in ((0, 1), (1, -1))
+def _draws(rng: np.random.Generator, groups: int, swaps: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    """What is exchanged, ``size`` draws at once, a bit a group: (draws, groups / 8). The first exchanges nothing."""
+    if groups <= EXACT_GROUPS:
+        for start in range(0, 2**groups, size):
+            numbers = np.arange(start, min(start + size, 2**groups))
+            yield np.packbits((numbers[:, None] >> np.arange(groups)) & 1, axis=1)
+        return
+    rows = max(1, _AT_ONCE // groups)
+    yield np.zeros((1, -(-groups // 8)), dtype=np.uint8)
+    for start in range(0, swaps, size):
+        stop = min(start + size, swaps)
+        # as many numbers in turn as one call would draw: the stream does not depend on the blocks
+        yield np.concatenate(
+            [
+                np.packbits(rng.integers(0, 2, (min(rows, stop - at), groups)).astype(bool), axis=1)
+                for at in range(start, stop, rows)
+            ]
         )
-        scores = [(at * (above + inner) / np.maximum(of + inner, 0.5)).sum(axis=1) for at, above, of in (one, other)]
-        differences.append((scores[0] - scores[1]) / total)
-    return np.concatenate(differences)
+
+
+class _Exchanges:
+    """Average precision of two models after exchanges of groups.
+
+    Positives of a bin, and positives and cells down to it, are linear in an exchange, in the bins alone that may hold
+    a positive (see ``histogram_average_precision``). What every bin adds to those above it is summed over groups, and
+    summed over bins after. All sums are of halves, and exact: neither blocks nor their order change a bit.
+
+    Args:
+        telling: groups in which the models differ.
+    """
+
+    def __init__(self, pair: RankedPair, telling: NDArray[np.int64]) -> None:
+        kept = np.flatnonzero(pair.positives[0].sum(axis=0) + pair.positives[1].sum(axis=0))
+        self._inner = np.where(pair.tied, 0.0, 0.5)[kept]  # within a bin positives lie evenly, but for ties
+        bins, places = len(pair.tied), np.arange(len(kept))
+        own = csr_array((np.ones(len(kept)), (kept, places)), shape=(bins, len(kept)))
+        # what a bin adds to the cells down to the middle of each kept bin, over those down to the one before
+        upper = np.arange(kept[-1] + 1)
+        down = csr_array((np.ones(len(upper)), (upper, np.searchsorted(kept, upper))), shape=own.shape)
+        half = csr_array((self._inner[:-1], (kept[:-1], places[1:])), shape=own.shape)
+        down = down - own * self._inner + half
+        steps, parts = (own, down), (pair.positives, pair.cells)
+        at, called = (np.stack([of.sum(axis=0) @ step for of in part]) for part, step in zip(parts, steps, strict=True))
+        self._before = at, np.cumsum(at, axis=1) - self._inner * at, np.cumsum(called, axis=1)
+        self._changes = [_narrow((b - a)[telling] @ step) for (a, b), step in zip(parts, steps, strict=True)]
+        self._total = at[0].sum()
+
+    def differences(self, drawn: NDArray[np.uint8]) -> Floats:
+        """Of each draw, (draws,); a bit a group of those that tell, (draws, groups / 8)."""
+        at, called = (_exchanged(drawn, of) for of in self._changes)
+        rows = max(1, _IN_CACHE // at.shape[1])
+        parts = [self._scored(at[i : i + rows], called[i : i + rows]) for i in range(0, len(at), rows)]
+        return np.concatenate(parts)
+
+    def _scored(self, at: NDArray[np.floating[Any]], called: NDArray[np.floating[Any]]) -> Floats:
+        """The difference of the scores, (draws,), from the changes in the bins, (draws, kept bins)."""
+        found = np.cumsum(at, axis=1, dtype=np.float64)
+        found -= self._inner * at
+        changes = at, found, np.cumsum(called, axis=1, dtype=np.float64)
+        scores = []
+        for model, sign in ((0, 1), (1, -1)):
+            here, above, of = (
+                before[model] + sign * change for before, change in zip(self._before, changes, strict=True)
+            )
+            above += self._inner
+            above *= here
+            of += self._inner
+            above /= np.maximum(of, 0.5, out=of)
+            scores.append(above.sum(axis=1))
+        return np.asarray((scores[0] - scores[1]) / self._total)
+
+
+def _narrow(changes: csr_array) -> csr_array:
+    """In float32 where no sum can exceed what that holds exactly."""
+    largest = abs(changes).sum(axis=0).max(initial=0.0)
+    return changes.astype(np.float32) if largest < _EXACT_SINGLES else changes
+
+
+def _exchanged(drawn: NDArray[np.uint8], changes: csr_array) -> NDArray[np.floating[Any]]:
+    """The sum of the exchanged groups' changes, (draws, kept bins), C order.
+
+    Args:
+        changes: of each group, (groups, kept bins).
+    """
+    groups, kept = changes.shape
+    summed = np.zeros((len(drawn), kept), dtype=changes.dtype)
+    for start in range(0, groups, _GROUPS_AT_ONCE):
+        block = changes[start : start + _GROUPS_AT_ONCE]
+        bits = np.unpackbits(drawn[:, start // 8 : (start + _GROUPS_AT_ONCE) // 8], axis=1, count=block.shape[0])
+        if block.nnz > _DENSE * block.shape[0] * kept:
+            summed += bits.astype(changes.dtype) @ block.toarray()
+        else:
+            summed += (block.T @ bits.T.astype(changes.dtype)).T
+    return summed
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:

@@ -40,8 +40,10 @@ def test_ranks_keep_the_score() -> None:
     one, other, y, groups = two_models()
     pair = ranked_pair(one, other, y, groups, 20)
     for model, scores in enumerate((one, other)):
-        counts = pair.positives[model].sum(axis=0), pair.negatives[model].sum(axis=0)
-        assert histogram_average_precision(*counts, pair.tied) == pytest.approx(average_precision(scores, y), abs=1e-4)
+        p, cells = (of[model].sum(axis=0)[::-1] for of in (pair.positives, pair.cells))
+        assert histogram_average_precision(p, cells - p, pair.tied[::-1]) == pytest.approx(
+            average_precision(scores, y), abs=1e-4
+        )
         np.testing.assert_array_equal(pair.positives[model].sum(axis=1), np.bincount(groups[y == 1], minlength=20))
 
 
@@ -65,6 +67,49 @@ def test_equal_models_are_not_told_apart() -> None:
 def test_all_exchanges_of_few_groups_are_tried() -> None:
     one, other, y, groups = two_models(n_groups=6, better=4.0)
     assert p_of(one, other, y, groups, 6) == pytest.approx(2 / 2**6)  # none or all exchanged
+
+
+@pytest.mark.parametrize("n_groups", [8, 30])
+def test_the_p_value_is_that_of_histograms_exchanged_one_by_one(n_groups: int) -> None:
+    """The draws are those of one call of the generator, and groups in which the models agree are not drawn for."""
+    one, other, y, groups = two_models(n_groups=n_groups, better=0.1)
+    other[groups == 3], one[groups == 3] = -9.0, -9.0
+    pair = ranked_pair(one, other, y, groups, n_groups)
+    p, cells = (np.stack([of.toarray() for of in part])[..., ::-1] for part in (pair.positives, pair.cells))
+    telling = np.flatnonzero((p[0] != p[1]).any(axis=1) | (cells[0] != cells[1]).any(axis=1))
+    assert telling.tolist() == [group for group in range(n_groups) if group != 3]
+    if n_groups == 8:
+        draws = np.array(list(np.ndindex(*[2] * len(telling))))
+    else:
+        draws = np.random.default_rng(5).integers(0, 2, (499, len(telling)))
+        draws = np.concatenate([np.zeros((1, len(telling)), int), draws])
+    found = []
+    for draw in draws:
+        model = np.zeros(n_groups, int)
+        model[telling] = draw
+        scores = []
+        for of in (model, 1 - model):
+            positives, all_cells = (part[of, np.arange(n_groups)].sum(axis=0) for part in (p, cells))
+            scores.append(histogram_average_precision(positives, all_cells - positives, pair.tied[::-1]))
+        found.append(abs(scores[0] - scores[1]))
+    expected = np.mean(np.array(found) >= found[0] - 1e-12)
+    assert swap_test([pair], np.random.default_rng(5), swaps=499) == expected
+
+
+@pytest.mark.parametrize(
+    "of",
+    [{"_AT_ONCE": 1}, {"_GROUPS_AT_ONCE": 8, "_IN_CACHE": 1}, {"_EXACT_SINGLES": 0}, {"_DENSE": 2}, {"_DENSE": -1}],
+)
+def test_blocks_and_the_kind_of_product_change_nothing(of: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [ranked_pair(*two_models(n_groups=29, seed=seed, better=0.1), 29) for seed in (0, 1)]
+    rng = np.random.default_rng(0)
+    expected, following = swap_test(pairs, rng, swaps=299), rng.random()
+    assert 0 < expected < 1
+    for name, value in of.items():
+        monkeypatch.setattr(f"probekit.evaluate.paired.{name}", value)
+    rng = np.random.default_rng(0)
+    assert swap_test(pairs, rng, swaps=299) == expected
+    assert rng.random() == following
 
 
 def test_the_swap_test_holds_its_level_and_finds_what_is_there() -> None:
