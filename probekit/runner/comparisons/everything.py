@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, permutations
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probekit.api import FULL
-from probekit.compare.cross_products import CrossProducts, Floats
+from probekit.compare.chance import Pairing
+from probekit.compare.cross_products import Floats, LayerProducts
 from probekit.compare.repairing import repair
 from probekit.features.store import Collection
 from probekit.runner.clock import Clock
@@ -144,36 +145,39 @@ def _matches(
     collections: Mapping[Layer, Collection],
 ) -> list[dict[str, Any]]:
     """Every ordered pair of layers of two models: correlations over all cells, tested on those that were drawn."""
-    pairs = [pair for pair in permutations(sides, 2) if pair[0].backbone != pair[1].backbone]
-    if not draws or not pairs:
+    if not draws or len({side.backbone for side in sides}) < 2:
         return []
     rng = generator(seed, "re-pairing")
     paired = repair(sampled.image, sampled.group, sampled.row, sampled.column, rng=rng, draws=draws)
     r = correlations(dataset, collections)
-    rows = []
-    for one, other in pairs:
-        a, b = (one.backbone, one.layer), (other.backbone, other.layer)
-        rows += match_rows(one, other, paired, r[a, b] if (a, b) in r else r[b, a].T)
-    return rows
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for b, other in enumerate(sides):
+        pairing = Pairing(other.features, paired)  # all that it costs is the same for each layer that is held against it
+        for a, one in enumerate(sides):
+            if one.backbone != other.backbone:
+                pair = (one.backbone, one.layer), (other.backbone, other.layer)
+                found[a, b] = match_rows(one, other, pairing, r[pair] if pair in r else r[pair[::-1]].T)
+    return [row for pair in sorted(found) for row in found[pair]]
 
 
 def correlations(dataset: Dataset, collections: Mapping[Layer, Collection]) -> dict[tuple[Layer, Layer], Floats]:
-    """Of all channels of every two layers of different models, over all reference cells: image by image, each read
-    once."""
-    pairs = [(a, b) for a, b in combinations(collections, 2) if a[0] != b[0]]
-    products = {(a, b): CrossProducts(collections[a].channels, collections[b].channels) for a, b in pairs}
+    """Of all channels of every two layers of different models, over the reference cells that all layers see: image by
+    image, each read once. Memory: an image's features in all layers, twice, and ``streamed_bytes``."""
+    layers = list(collections)
+    pairs = [(a, b) for a, b in combinations(range(len(layers)), 2) if layers[a][0] != layers[b][0]]
+    widths = [collection.channels for collection in collections.values()]
+    products = LayerProducts(widths, pairs, [" ".join(layer) for layer in layers])
     for place, cut in enumerate(dataset.cuts):
-        seen: dict[Layer, NDArray[np.float32]] = {}
+        seen: list[NDArray[np.float32]] = []
         inside = np.ones(int(dataset.offsets[place + 1] - dataset.offsets[place]), dtype=bool)
-        for layer, collection in collections.items():
+        for collection in collections.values():
             values, grid = collection.read(cut.key)
             on_reference = resampler(dataset, collection, place)
             maps = np.ascontiguousarray(values.T).reshape(-1, grid.rows, grid.columns)
-            seen[layer] = on_reference(maps).reshape(len(maps), -1).T.astype(np.float32, copy=False)
+            seen.append(on_reference(maps).reshape(len(maps), -1).T.astype(np.float32, copy=False))
             inside &= on_reference.valid.ravel()
-        for (a, b), sums in products.items():
-            sums.add(seen[a][inside], seen[b][inside])
-    return {pair: sums.correlation() for pair, sums in products.items()}
+        products.add([of[inside] for of in seen])
+    return {(layers[a], layers[b]): r for (a, b), r in products.finish().items()}
 
 
 def _has_full(parts: Iterable[Path], probe: str) -> bool:

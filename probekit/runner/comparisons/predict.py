@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from probekit.compare import chance
+from probekit.compare.cross_products import streamed_bytes
 from probekit.runner.comparisons import exemplars
 from probekit.runner.comparisons.ablation import ablated_places
 from probekit.runner.dataset import Dataset
@@ -42,12 +43,13 @@ def forecast_comparisons(
     """
     models = [one for one in networks if not one.network.control]
     widths = [(one.network.name, layer.channels) for one in models for layer in one.layers.values()]
-    pairs = [(a, b) for (one, a), (other, b) in combinations(widths, 2) if one != other]
+    pairs = [(a, b) for a, b in combinations(range(len(widths)), 2) if widths[a][0] != widths[b][0]]
     cells, draws = int(dataset.offsets[-1]), experiment.comparison.draws
     matching = 4 * min(DRAWN, cells) * sum(width for _, width in widths)  # the drawn cells, of all layers
     if pairs and draws:
-        widest = max(max(pair) for pair in pairs)
-        matching += sum(20 * a * b for a, b in pairs)  # the streamed products
+        channels = [width for _, width in widths]
+        matching += streamed_bytes(channels, pairs)
+        widest = max(channels)
         matching += chance.BYTES + 40 * widest**2 + 64 * (1 + draws) * widest
     shown = min(exemplars.CHUNK_BYTES, 4 * cells * max((width for _, width in widths), default=0))
     passes = {}
