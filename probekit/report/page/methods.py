@@ -63,6 +63,11 @@ def _data(reader: Reader) -> str:
     return " ".join(said)
 
 
+_ASSUMPTIONS = {
+    "none": "takes nothing to be true of how often channels are selected",
+    "unimodal": "takes the selection of false channels to be unimodal",
+    "r-concave": "takes the selection of false channels to be r-concave",
+}
 _MAKERS = {"people": "people", "model": "a model", "renderer": "a renderer"}
 
 
@@ -80,32 +85,37 @@ def _models(reader: Reader) -> str:
 def _protocol(reader: Reader) -> str:
     info, spec = reader.run.info, reader.run.info["spec"]
     split = spec["split"]
-    unit = "group" if split.get("by", "groups") == "groups" else "block of the images"
-    if split["scheme"] == "group-kfold":
+    blocks = split.get("by") == "blocks"
+    one, many = ("block", "blocks") if blocks else ("group", "groups")
+    folds = split["scheme"] == "group-kfold"
+    if folds:
         how = (
-            f"Each {unit} was tested once, in {split['folds']} folds of whole {unit}s; of each fold's training {unit}s "
-            f"{_percent(split['validation'])} made all its choices (regularisation, size, threshold, "
-            f"calibration). Test scores "
-            "are pooled out of fold"
+            f"Each {one} was tested once, in {split['folds']} folds of whole {many}; of each fold's training {many} "
+            f"{_percent(split['validation'])} made all its choices (regularisation, size, threshold, calibration). "
+            "Test scores are pooled out of fold"
         )
     else:
         how = (
-            f"Whole {unit}s were held out: {_percent(split['test'])} for test, {_percent(split['validation'])} "
-            f"for all choices "
-            "(regularisation, size, threshold, calibration). Scores are of the test part"
+            f"Whole {many} were held out: {_percent(split['test'])} for test, {_percent(split['validation'])} for all "
+            "choices (regularisation, size, threshold, calibration). Scores are of the test part"
         )
-    if split.get("by") == "blocks":
-        how += f", blocks of at most {split['size']} pixels with at least {split['buffer']} pixels between parts"
     said = [f"{how}, at natural prevalence."]
-    if spec["split"]["scheme"] == "group-kfold":
+    if blocks:
+        said.append(
+            f"Blocks are parts of images of at most {split['size']} pixels a side, with at least {split['buffer']} "
+            "pixels between those of different parts of the split."
+        )
+    if folds:
         said.append("Margins were standardised by their fold's training negatives before they were pooled.")
+    used = "each fold uses its training part" if folds else "the training part is used"
     said.append(
-        f"Probes were trained on at most {spec['sampling']['per_class']:,} cells of each class a fold (seed "
-        f"{spec['seed']})."
+        f"Probes were trained on at most {spec['sampling']['per_class']:,} cells of each class and concept, drawn once "
+        f"over all groups (seed {spec['seed']}), of which {used}."
     )
     if info["repeats"] > 1:
+        drawn = "folds" if folds else "the split"
         said.append(
-            f"Everything was repeated with {info['repeats']} draws of folds and training rows; scores are their means."
+            f"Everything was repeated with {info['repeats']} draws of {drawn} and training rows; scores are their means."
         )
     told = [f"{name} ({entry['use']}; {_written(entry['with'])})" for name, entry in spec["probes"].items()]
     said.append(f"The probes were {_listed(told)}; tables compare models by {info['reported_probe']}.")
@@ -126,18 +136,22 @@ def _statistics(reader: Reader, cited: list[str]) -> str:
             "Pairs of models were tested by exchanging them group by group (swap test), adjusted by Holm's method."
         )
         cited.append("holm")
-    if reader.table("k_tau")["k"].notna().any():
+    curves = reader.table("k_tau")
+    if curves["k"].notna().any():
+        sets = ", with the set of widths that the data do not exclude at 95 %" if curves["lo"].notna().any() else ""
         said.append(
             "How few channels suffice is the smallest width whose refitted probe reaches the stated share of the full "
-            "probe's test score, with the set of widths that the data do not exclude at 95 %."
+            f"probe's test score{sets}."
         )
     said += _nulls(reader, spec, cited)
     stability = spec["stability"]
     if len(reader.table("stability")):
+        taken = dict.fromkeys(str(name) for name in reader.table("stability")["assumption"].dropna())
+        bound = _listed(_ASSUMPTIONS.get(name, name) for name in taken) if taken else ""
         said.append(
-            f"Channels are called stable by stability selection on {stability['pairs']} pairs of complementary "
-            f"halves of the "
-            f"groups, at most {stability['expected_false']:g} of them expected to be false."
+            f"Channels are called stable by stability selection on {stability['pairs']} pairs of complementary halves "
+            f"of the groups, at most {stability['expected_false']:g} of them expected to be false"
+            f"{f' by the bound that {bound}' if bound else ''}."
         )
         cited.append("stability")
         if stability["knockoffs"] is not None:
@@ -163,13 +177,21 @@ def _nulls(reader: Reader, spec: Mapping[str, Any], cited: list[str]) -> Iterato
         return
     shown = ["permuted labels" if name == "permuted-labels" else name for name in names]
     beaten = _listed(dict.fromkeys(name.partition(" · ")[0] for name in shown))
-    yield (
-        f"A model is ranked only where its full probe is above {beaten}, each under every probe that was run on "
-        f"it, in one-sided "
-        "paired tests at .05 (a twin is the same network with random weights)."
-        if any(name.startswith("twin") for name in shown)
-        else f"A model is ranked only where its full probe is above {beaten}, in one-sided paired tests at .05."
-    )
+    tested = reader.rows("nulls", decides=True)["p"]
+    twin = " (a twin is the same network with random weights)" if any(name.startswith("twin") for name in shown) else ""
+    if tested.notna().any():
+        yield (
+            f"A model's full probe was held against {beaten}{twin}, controls as read by every probe of the run, "
+            "in one-sided paired tests at .05 each; a model that was tested and not shown to be above one of them has "
+            "no rank."
+        )
+        if tested.isna().any():
+            yield "What could not be tested counts neither for a model nor against it."
+    else:
+        yield (
+            f"A model's full probe stands beside {beaten}{twin}; none of them could be tested, which counts neither "
+            "for a model nor against it."
+        )
     others = dict.fromkeys(str(name) for name in reader.rows("nulls", decides=False)["null"])
     if "random-channels" in others:
         yield f"Random channels ({spec['nulls']['random_channels']} draws at each size) are shown beside."
@@ -183,10 +205,11 @@ def _across(reader: Reader, cited: list[str]) -> str:
     said = []
     if reader.table("matches")["p"].notna().any():
         said.append(
-            "Selected channels of one model were correlated with all channels of another over the same cells and "
-            "rebuilt from a few of them; chance is the same with whole groups re-paired at random "
-            f"({spec.get('draws')} times), with false discovery rates by Benjamini and Hochberg. A match explains at "
-            "least a quarter of a channel's variance."
+            "Selected channels of one model were set against all channels of another over the same cells: correlations "
+            "with the trend over the image taken out, studentised by groups, and what a few channels rebuild on groups "
+            f"left out, each tested against {spec['draws']:,} random re-pairings of whole groups, with false discovery "
+            "rates by Benjamini and Hochberg (.025 for each of the two tests, within a pair of models and a concept). "
+            "A match explains at least a quarter of a channel's variance."
         )
         cited.append("fdr")
     if len(reader.table("subspaces")):
@@ -194,7 +217,9 @@ def _across(reader: Reader, cited: list[str]) -> str:
         cited.append("cka")
     if len(reader.table("complements")):
         said.append("What one model adds to another is the gain of a joint probe on both models' selected channels.")
-        cited.append("holm")
+        if reader.table("complements")["p_holm"].notna().any():
+            said.append("Gains were tested by swap tests, adjusted by Holm's method.")
+            cited.append("holm")
     if len(reader.table("interactions")):
         said.append("Products of selected channels were tested by score tests, groups being the units.")
         cited.append("fdr")
