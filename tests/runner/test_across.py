@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors import safe_open
 
 from probekit.api import ProbekitError
 from probekit.cli import main
@@ -92,6 +93,32 @@ def test_labels_that_differ_are_not_compared(surveyed: Run, twin_run: Run) -> No
     (note,) = found.notes
     assert note.startswith(f"disc: {surveyed.path.name} and copy label 7 of ")
     assert found.matches == []
+
+
+def test_runs_of_other_repeats_and_probes_are_compared_and_said(surveyed: Run, twin_run: Run) -> None:
+    both = compare_runs([surveyed, twin_run], draws=0)
+    for path in sorted((twin_run.path / "scores").glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as file:
+            if json.loads(file.metadata()["points"])[0].split("|")[4] == "0":
+                path.unlink()
+    found = compare_runs([surveyed, twin_run], draws=0)
+    name = surveyed.path.name
+    assert found.notes == [
+        f"{concept}: scores are means over repeats, 1 in copy and 2 in {name}; p is of the 1 that both have"
+        for concept in twin_run.info["concepts"]
+    ]
+    same = [row for row in found.differences if row["layer_a"] == row["layer_b"]]
+    assert {row["p"] for row in same} == {1.0}  # of the second repeat, which is the same in both
+    assert any(row["difference"] != 0 for row in same)
+    assert len(found.differences) == len(both.differences)
+    (other,) = {probe for probe in surveyed.info["spec"]["probes"] if probe != surveyed.info["reported_probe"]}
+    found = compare_runs([surveyed, edited(twin_run, reported_probe=other)], draws=0)
+    assert found.notes[0] == (
+        f"{name} reports the probe {surveyed.info['reported_probe']}, copy {other}: what differs may be the probes; "
+        "differences name that of backbone_a"
+    )
+    for row in found.differences:
+        assert row["probe"] == (other if row["backbone_a"].startswith("copy/") else surveyed.info["reported_probe"])
 
 
 def test_on_a_terminal(surveyed: Run, twin_run: Run, capsys: pytest.CaptureFixture[str]) -> None:

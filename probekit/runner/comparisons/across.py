@@ -107,16 +107,18 @@ class _Side:
     @cached_property
     def group(self) -> NDArray[np.int64]:
         """Of every reference cell, the index in ``run.json``'s ``groups``."""
-        names = pq.read_table(self.folder / "cells.parquet", columns=["group"])["group"].to_pylist()
+        column = pq.read_table(self.folder / "cells.parquet", columns=["group"], read_dictionary=["group"])["group"]
+        encoded = column.unify_dictionaries().combine_chunks()
         place = {name: number for number, name in enumerate(self.run.info["groups"])}
-        return np.array([place[name] for name in names])
+        number = np.array([place[name] for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+        return np.asarray(number[encoded.indices.to_numpy()])
 
     def finals(self, concept: str) -> dict[Layer, list[Row]]:
         """The channels of each layer's final fit ``k95``, or ``chosen``."""
         by_fit = {str(name): of for name, of in self.run.channels.groupby("fit_id")}
         found = {}
         for layer in self.layers:
-            unit = (*layer, concept, self.run.info["reported_probe"], "0", OBSERVED)
+            unit = (*layer, concept, self.probe, "0", OBSERVED)
             names = ["|".join((*unit, label, "final")) for label in ("k95", "chosen")]
             rows = next((by_fit[name] for name in names if name in by_fit), None)
             found[layer] = [] if rows is None else cast(list[Row], rows.to_dict("records"))
@@ -128,9 +130,14 @@ class _Side:
         models = models[(models["concept"] == concept) & models["rank"].notna()]
         return list(zip(models["backbone"], models["layer"], strict=True))
 
-    def margins(self, layer: Layer, concept: str) -> list[NDArray[np.float32]]:
-        """Pooled margins of the reported point at every reference cell, by repeat."""
-        probe, found = self.run.info["reported_probe"], []
+    @property
+    def probe(self) -> str:
+        """That is reported."""
+        return str(self.run.info["reported_probe"])
+
+    def margins(self, layer: Layer, concept: str) -> dict[int, NDArray[np.float32]]:
+        """Repeat -> pooled margins of the reported point at every reference cell."""
+        probe, found = self.probe, {}
         for path in sorted((self.folder / "scores").glob("*.safetensors")):
             with safe_open(path, framework="numpy") as file:
                 names = json.loads(file.metadata()["points"])
@@ -141,7 +148,7 @@ class _Side:
                         if (of := name.split("|"))[:4] == [*layer, concept, probe] and of[6] == rung
                     ]
                     if places:
-                        found.append(file.get_slice("margins")[places[0]])
+                        found[int(names[places[0]].split("|")[4])] = file.get_slice("margins")[places[0]]
                         break
         return found
 
@@ -187,8 +194,13 @@ def _compare(one: _Side, other: _Side, draws: int, seed: int, found: Across) -> 
             )
         else:
             labels[concept] = np.where(known, a, VOID)
+    if concepts and one.probe != other.probe:
+        found.notes.append(
+            f"{one.name} reports the probe {one.probe}, {other.name} {other.probe}: what differs may be the probes; "
+            "differences name that of backbone_a"
+        )
     for concept, agreed in labels.items():
-        found.differences.extend(_differences(one, other, concept, agreed, seed))
+        found.differences.extend(_differences(one, other, concept, agreed, seed, found.notes))
     sides = [(one, _layers(one, concepts)), (other, _layers(other, concepts))]
     cells = one.cells
     if draws:
@@ -230,35 +242,49 @@ def _layers(side: _Side, concepts: Sequence[str]) -> list[SampledLayer]:
     ]
 
 
-def _differences(one: _Side, other: _Side, concept: str, labels: NDArray[np.int8], seed: int) -> Iterator[Row]:
-    """Scores of every two models that may be ranked, on the cells that both runs could see."""
+def _differences(
+    one: _Side, other: _Side, concept: str, labels: NDArray[np.int8], seed: int, notes: list[str]
+) -> Iterator[Row]:
+    """Scores of every two models that may be ranked, on the cells that both runs could see.
+
+    A score is the mean of all its repeats; p is of the repeats that both have, and a note is added where that is less.
+    """
     models = [(side, layer, side.margins(layer, concept)) for side in (one, other) for layer in side.ranked(concept)]
     kept = labels != VOID
     for _, _, margins in models:
-        for row in margins:
+        for row in margins.values():
             kept &= ~np.isnan(row)
     y = (labels[kept] == POSITIVE).astype(np.int8)
     numbers, group = np.unique(one.group[kept], return_inverse=True)
     positives = np.bincount(group[y == 1], minlength=len(numbers))
-    scored = [
-        (side, layer, [row[kept] for row in margins], _score([row[kept] for row in margins], y, group, len(numbers)))
+    cut = [
+        (side, layer, {repeat: row[kept] for repeat, row in margins.items()})
         for side, layer, margins in models
         if margins
     ]
+    scored = [(*of, _score(list(of[2].values()), y, group, len(numbers))) for of in cut]
     scored.sort(key=lambda of: (-of[3].value, of[0].name, of[1]))
-    p = {
-        (i, j): swap_test(
-            [ranked_pair(a, b, y, group, len(numbers)) for a, b in zip(scored[i][2], scored[j][2], strict=False)],
-            generator(seed, "swap test", concept),
-        )
-        for i, j in combinations(range(len(scored)), 2)
-        if scored[i][0] is not scored[j][0]
-    }
+    p: dict[tuple[int, int], float] = {}
+    for i, j in combinations(range(len(scored)), 2):
+        (a, _, of_a, _), (b, _, of_b, _) = scored[i], scored[j]
+        if a is b:
+            continue
+        common = sorted(of_a.keys() & of_b.keys())
+        if of_a.keys() != of_b.keys():
+            (first, firsts), (second, seconds) = sorted([(a.name, len(of_a)), (b.name, len(of_b))])
+            note = (
+                f"{concept}: scores are means over repeats, {firsts} in {first} and {seconds} in {second}; "
+                f"p is of the {len(common)} that both have"
+            )
+            if note not in notes:
+                notes.append(note)
+        pairs = [ranked_pair(of_a[repeat], of_b[repeat], y, group, len(numbers)) for repeat in common]
+        p[i, j] = swap_test(pairs, generator(seed, "swap test", concept)) if pairs else float("nan")
     for d in differences([of[3] for of in scored], p, positives):
         (a, a_layer, *_), (b, b_layer, *_) = scored[d.one], scored[d.other]
         yield {
             "concept": concept,
-            "probe": a.run.info["reported_probe"],
+            "probe": a.probe,
             "backbone_a": a.named(a_layer[0]),
             "layer_a": a_layer[1],
             "backbone_b": b.named(b_layer[0]),
