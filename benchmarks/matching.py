@@ -29,13 +29,12 @@ from threadpoolctl import threadpool_limits
 
 from probekit.compare.chance import against_chance
 from probekit.compare.cross_products import CrossProducts, correlations
-from probekit.compare.matching import decide, nearest
+from probekit.compare.matching import MATCHED, decide, nearest
 from probekit.compare.repairing import repair
 from probekit.compare.standing import LEVEL
 from probekit.sampling.seeds import generator
 
 ROWS, COLUMNS = 12, 16
-MATCHED = ("one-to-one", "one-to-many")
 SELECTED, ALL_A, ALL_B, SHARED, WEAK = 40, 48, 64, 20, 30
 
 
@@ -139,7 +138,7 @@ def calls(setting: Setting, seed: int, draws: int = 999) -> tuple[int, int, int,
         pairing = repair(cells.image, cells.group, cells.row, cells.column, rng=rng, draws=draws)
         chance = against_chance(cells.a[:, selected], cells.b, pairing)
         near = nearest(correlations(cells.a, cells.b), selected)
-    r = np.where(near.partner >= 0, chance.r[selected, near.partner], 0.0)
+    r = np.where(near.partner >= 0, chance.partial[selected, near.partner], 0.0)
     decided = decide(chance.p, chance.p_rebuilt, near.mutual, r, chance.r2, 1 / (1 + draws))
     matched, true = np.array([kind in MATCHED for kind in decided.kind]), selected < setting.shared
     weak = (selected < setting.shared + WEAK) & (setting.weak > 0)

@@ -30,8 +30,8 @@ class Chance:
     """What S channels of a are to all channels of b.
 
     Attributes:
-        r: correlations with the trends over the image taken out, (S, p_b); 0 of a channel that is constant or varies
-            with the place alone.
+        partial: correlations with the trends over the image taken out, (S, p_b); 0 of a channel that is constant or
+            varies with the place alone.
         p: chance that one of b's channels has as much to do with it, (S,); NaN where nothing was drawn, and of a
             constant channel.
         rebuilt_by: the channels of b that rebuild each, from all cells, the trends taken out, in the pursuit's order,
@@ -42,7 +42,7 @@ class Chance:
             30 groups too: with so few it is called small too often (simulated: .09 where .05 is meant).
     """
 
-    r: Singles
+    partial: Singles
     p: Floats
     rebuilt_by: NDArray[np.int64]
     r2: Floats
@@ -100,9 +100,9 @@ class Pairing:
     units of both channels' root mean squares in the part, times the root of the part's cells (as standard scores are
     added up; Stouffer et al. 1949). Each part has its own units, since groups of more contrast have more of it in both
     models: plain products of unrelated channels are larger where such groups meet themselves than where they meet
-    others, and a few groups decide. Simulated (40 groups, 40 runs of 20 channels), p is at most .05 for .05 of unrelated channels, .07
-    where both models share a contrast that varies by half between groups, .01 to .03 where groups have 1 to 40 images;
-    of sums of plain products it was .03, .40 and .00.
+    others, and a few groups decide. Simulated (40 groups, 40 runs of 20 channels), p is at most .05 for .05 of
+    unrelated channels, .07 where both models share a contrast that varies by half between groups, .01 to .03 where
+    groups have 1 to 40 images; of sums of plain products it was .03, .40 and .00.
 
     Args:
         b: features of all channels of b, (n, p_b).
@@ -154,13 +154,13 @@ class Pairing:
         variance = everything.aa[0] / len(a)
         left_over = everything.ab[0] / np.float32(len(a)) / self.deviation
         chosen, _ = pursue(left_over, self.gram)
-        r = (left_over / np.sqrt(np.where(variance > _LEAST, variance, np.inf))[:, None]).astype(np.float32)
+        partial = (left_over / np.sqrt(np.where(variance > _LEAST, variance, np.inf))[:, None]).astype(np.float32)
         largest = np.abs(scores).max(axis=2).astype(np.float64)
         r2 = self._held_out(folds, everything) if len(folds) > 1 else np.full(largest.shape, np.nan)
         p, p_rebuilt = np.where(np.isfinite(scale), _p(largest), np.nan), _p(np.maximum(r2, 0))
         if self.repairing.groups < WIDE:
             p_rebuilt[:] = np.nan
-        return r, p, chosen, r2[0], p_rebuilt
+        return partial, p, chosen, r2[0], p_rebuilt
 
     def _slopes(self, values: Callable[[int], Singles]) -> Singles:
         """The trend over the image of channels whose values are given by part, (K, channels)."""

@@ -17,6 +17,7 @@ Such channels are **undecided**, never unmatched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,8 @@ from probekit.compare.standing import LEVEL
 from probekit.evaluate.paired import benjamini_hochberg
 
 Kind = Literal["one-to-one", "one-to-many", "unmatched"]
+
+MATCHED: tuple[Kind, ...] = ("one-to-one", "one-to-many")
 
 LEAST = 0.25
 """The share of a channel's variance that a match explains (a correlation of .5)."""
@@ -64,6 +67,11 @@ def nearest(correlation: Floats, selected: Ints) -> Nearest:
     reached = size[selected, partner]
     mutual = (reached > 0) & (reached >= size[:, partner].max(axis=0))
     return Nearest(np.where(reached > 0, partner, -1), correlation[selected, partner], mutual)
+
+
+def least_draws(channels: int, matches: int) -> int:
+    """Draws with which so many matches among so many channels can be told from chance."""
+    return math.ceil(2 * channels / (LEVEL * matches)) - 1
 
 
 def assign(correlation: Floats, selected_a: Ints, selected_b: Ints) -> tuple[NDArray[np.int64], Floats]:

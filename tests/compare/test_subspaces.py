@@ -7,7 +7,7 @@ import pytest
 
 from probekit.compare import subspaces
 from probekit.compare.subspaces import Explained, explained_variance, group_folds, standardised
-from probekit.evaluate.intervals import LEAST_GROUPS
+from probekit.evaluate.intervals import WIDE
 from probekit.evaluate.paired import difference_interval
 
 GROUPS, CELLS = 40, 50
@@ -136,12 +136,12 @@ def test_channels_that_do_not_vary_are_left_out_and_counted() -> None:
 
 def test_few_groups_give_no_interval_and_one_group_nothing() -> None:
     b = normal(GROUPS * CELLS, 3, seed=18)
-    for groups in (2, 3, LEAST_GROUPS - 1):
+    for groups in (2, 3, WIDE - 1):
         cells = np.isin(GROUP, np.arange(groups))
         found = explained_variance(b[cells], b[cells] * 2, GROUP[cells], group_folds(NAMES[:groups], seed=0)).r2
         assert found.value == pytest.approx(1, abs=1e-6)
         assert found.lo is None
-        assert found.reason == f"too few groups: {groups}, an interval needs {LEAST_GROUPS}"
+        assert found.reason == f"too few groups: {groups}, an interval of R2 needs {WIDE}"
     alone = explained_variance(b[:CELLS], b[:CELLS], GROUP[:CELLS], np.zeros(1, dtype=np.int64)).r2
     assert np.isnan(alone.value)
     assert alone.reason == "1 group: none can be left out"

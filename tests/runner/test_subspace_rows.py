@@ -11,7 +11,7 @@ from probekit.api import VOID
 from probekit.runner.comparisons.subspaces import subspace_rows
 from probekit.runner.scoring import ReferenceCells
 
-GROUPS, CELLS = 15, 40
+GROUPS, CELLS = 35, 20
 A, LATER, B = ("a", "x"), ("a", "y"), ("b", "x")
 
 

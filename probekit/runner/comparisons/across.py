@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from probekit.api import FULL, POSITIVE, VOID, Issue, ProbekitError
+from probekit.compare.chance import Pairing
 from probekit.compare.repairing import repair
 from probekit.compare.standing import differences
 from probekit.evaluate.intervals import Replicates
@@ -207,9 +208,10 @@ def _compare(one: _Side, other: _Side, draws: int, seed: int, found: Across) -> 
         rng = generator(seed, "re-pairing")
         paired = repair(cells.image, cells.group, cells.row, cells.column, rng=rng, draws=draws)
         for (_, from_), (_, to) in permutations(sides, 2):
-            for a_layer in from_:
-                for b_layer in to:
-                    found.matches.extend(match_rows(a_layer, b_layer, paired))
+            for b_layer in to:
+                pairing = Pairing(b_layer.features, paired)
+                for a_layer in from_:
+                    found.matches.extend(match_rows(a_layer, b_layer, pairing))
     features = {(of.backbone, of.layer): of.features for _, layers in sides for of in layers}
     finals: dict[tuple[str, str, str], Sequence[Mapping[str, Any]]] = {
         (side.named(layer[0]), layer[1], concept): rows
