@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from probekit.compare.chance import Pairing
 from probekit.compare.repairing import repair
 from probekit.runner.comparisons.matches import SampledLayer, Selection, match_rows
 from probekit.runner.schemas import SCHEMAS
@@ -19,10 +20,12 @@ def layers() -> tuple[SampledLayer, SampledLayer]:
     return SampledLayer("v1", "x", a.astype(np.float32), chosen), SampledLayer("v2", "y", b.astype(np.float32), other)
 
 
-def rows(groups: int) -> dict[tuple[str, int], dict[str, object]]:
+def rows(groups: int, draws: int = 99) -> dict[tuple[str, int], dict[str, object]]:
     image = np.arange(320) // 8
     cells = (image, image * groups // 40, np.arange(320) % 2, np.arange(320) % 8 // 2)
-    found = match_rows(*layers(), repair(*cells, rng=np.random.default_rng(1), draws=99))
+    one, other = layers()
+    repairing = repair(*cells, rng=np.random.default_rng(1), draws=draws)
+    found = match_rows(one, other, Pairing(other.features, repairing))
     assert all(list(row) == SCHEMAS["matches"].names for row in found)
     return {(row["concept"], row["channel"]): row for row in found}
 
@@ -46,3 +49,10 @@ def test_few_groups_leave_the_partner_and_say_why() -> None:
     assert (row["partner"], row["kind"], row["p"]) == (5, None, None)
     assert row["r"] > 0.9
     assert "5 sampled" in row["reason"]
+
+
+def test_what_too_few_draws_cannot_decide_is_not_called_unmatched() -> None:
+    row = rows(40, draws=49)["pothole", 2]
+    assert (row["kind"], row["p"]) == (None, 0.02)
+    assert row["reason"] == "49 draws cannot tell so few matches among 3: comparison.draws 119 can"
+    assert rows(40, draws=119)["pothole", 2]["kind"] == "one-to-one"

@@ -152,9 +152,7 @@ def _matches(
     r = correlations(dataset, collections)
     found: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for b, other in enumerate(sides):
-        pairing = Pairing(
-            other.features, paired
-        )  # all that it costs is the same for each layer that is held against it
+        pairing = Pairing(other.features, paired)  # most of what it costs, for all layers that are held against it
         for a, one in enumerate(sides):
             if one.backbone != other.backbone:
                 pair = (one.backbone, one.layer), (other.backbone, other.layer)
