@@ -81,15 +81,22 @@ def _pairs(matches: pd.DataFrame, subspaces: pd.DataFrame, complements: pd.DataF
 
 
 def _matched(rows: pd.DataFrame) -> str:
-    if rows["reason"].notna().any():
-        return f"{len(rows)} channels: {rows['reason'].dropna().iloc[0]}"
-    one, many = rows[rows["kind"] == "one-to-one"], rows[rows["kind"] == "one-to-many"]
+    known, unknown = rows[rows["kind"].notna()], rows[rows["kind"].isna()]
+    reasons = unknown["reason"].dropna().value_counts(sort=False)
+    several = len(reasons) > 1
+    why = "; ".join(f"{reason} ({count})" if several else str(reason) for reason, count in reasons.items())
+    untested = f"{len(unknown)} not tested{f': {why}' if why else ''}"
+    all_of = "1 channel" if len(rows) == 1 else f"{len(rows)} channels"
+    if known.empty:
+        return f"{all_of}: {untested}"
+    one, many = known[known["kind"] == "one-to-one"], known[known["kind"] == "one-to-many"]
     size = f" (median |r| {digits(float(one['r'].abs().median()))})" if len(one) else ""
     share = f" (median R² {digits(float(many['r2'].median()))})" if len(many) else ""
-    rest = rows[rows["kind"] == "unmatched"]
+    rest = known[known["kind"] == "unmatched"]
     related = int(rest["related"].astype(bool).sum())
-    others = f"{len(rest)} unmatched" + (f" ({related} of them related, weakly)" if related else "")
-    return f"{len(rows)} channels: {len(one)} one-to-one{size}, {len(many)} one-to-many{share}, {others}"
+    weakly = f" ({related} of them related, by less than a quarter of the variance)" if related else ""
+    parts = [f"{len(one)} one-to-one{size}", f"{len(many)} one-to-many{share}", f"{len(rest)} unmatched{weakly}"]
+    return f"{all_of}: {', '.join([*parts, *([untested] if len(unknown) else [])])}"
 
 
 def _rebuilt(rows: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ class Model:
         rank: among the models that are above their nulls; those that cannot be told apart share one.
         f1, balanced_f1: of the same point, at natural prevalence, and as it would be at 50/50.
         k: share -> how few channels suffice.
+        reason: why there is no interval, where there is none.
         reasons: why k is undefined, where it is.
         verdict: ``above``, ``not above``, ``not tested``; none for controls.
         not_above: the nulls that the model is not above.
@@ -67,6 +69,7 @@ class Model:
     score: float | None
     lo: float | None
     hi: float | None
+    reason: str | None
     rank: int | None
     f1: float | None
     balanced_f1: float | None
@@ -100,7 +103,7 @@ class Comparison:
 
     Attributes:
         groups, positive_groups: that were scored, and of these with a positive.
-        reason: why there are no intervals; none where there are.
+        reason: why no model has an interval; none where one has.
     """
 
     concept: str
@@ -134,10 +137,35 @@ def compare_models(run: Run) -> list[Comparison]:
                 tuple(_difference(row) for row in _of(run.differences, concept=concept).to_dict("records")),
                 int(rows[0]["groups"]),
                 int(rows[0]["positive_groups"]),
-                next((str(row["reason"]) for row in rows if not pd.isna(row["reason"])), None),
+                missing_intervals(rows)[0],
             )
         )
     return tables
+
+
+def missing_intervals(rows: Sequence[Mapping[Any, Any]]) -> tuple[str | None, dict[str, str]]:
+    """Why intervals are missing.
+
+    Args:
+        rows: of ``models``, of one concept.
+
+    Returns:
+        why no model has one (no control, where there are controls alone; none where one has), and, where some have,
+        model or control -> why it has none.
+    """
+    ranked = [row for row in rows if not row["control"]] or rows
+    if all(pd.isna(row["lo"]) for row in ranked):
+        return "; ".join(dict.fromkeys(str(row["reason"]) for row in ranked if not pd.isna(row["reason"]))) or None, {}
+    return None, {
+        named(row["backbone"], row["layer"], bool(row["control"])): str(row["reason"])
+        for row in rows
+        if pd.isna(row["lo"]) and not pd.isna(row["reason"])
+    }
+
+
+def named(backbone: str, layer: str, control: bool = False) -> str:
+    """A model as readers know it: image statistics have no layer worth a name."""
+    return backbone if control and layer in ("cells", "map") else f"{backbone} {layer}"
 
 
 def _of(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -163,6 +191,7 @@ def _model(row: dict[Any, Any], points: pd.DataFrame, scores: pd.Series, run: Ru
         _float(row["score"]),
         _float(row["lo"]),
         _float(row["hi"]),
+        None if pd.isna(row["reason"]) or not pd.isna(row["lo"]) else str(row["reason"]),
         _int(row["rank"]),
         _score(scores, point, metric="f1"),
         _score(scores, point, "balanced", "f1"),
@@ -261,43 +290,47 @@ class Ranked:
     outer: dict[str, float | None]
 
 
+def final_fit(run: Run, backbone: str, layer: str, concept: str) -> tuple[str, str] | None:
+    """(label, fit) of the sparse final fit that ranks the channels of a model; none where it has none."""
+    repeat = str(int(run.points["repeat"].min()))
+    key = "|".join((backbone, layer, concept, run.info["reported_probe"], repeat, "observed"))
+    finals = set(run.fits[run.fits["fold"] == -1]["fit_id"])
+    fits = ((label, f"{key}|{label}|final") for label in ("k95", "chosen"))
+    return next((found for found in fits if found[1] in finals), None)
+
+
 def ranked_channels(run: Run, concept: str, backbone: str, layer: str, shown: int = _SHOWN_CHANNELS) -> Ranked | None:
     """The signed channels of the sparse probe that a user takes away; none where the run has none."""
-    points = run.points
-    probe = run.info["reported_probe"]
-    repeat = points["repeat"].min()
-    finals = run.fits[run.fits["fold"] == -1]
-    key = "|".join((backbone, layer, concept, probe, str(int(repeat)), "observed"))
-    for label in ("k95", "chosen"):
-        own = finals[finals["fit_id"] == f"{key}|{label}|final"]
-        if own.empty:
-            continue
-        rows = run.channels[run.channels["fit_id"] == own["fit_id"].iloc[0]]
-        rows = rows.reindex(rows["coefficient"].abs().sort_values(ascending=False, kind="stable").index)
-        entries = [
-            Channel(
-                int(row["channel"]),
-                float(row["coefficient"]),
-                float(row["folds"]),
-                tuple(map(Substitute, map(int, row["substitutes"]), map(float, row["correlations"]))),
-            )
-            for row in rows.to_dict("records")
-        ]
-        where = {"backbone": backbone, "layer": layer, "concept": concept}
-        stability = _of(run.table("stability"), **where, repeat=repeat)
-        codes = _of(run.table("codes"), **where)
-        bits = (codes["bits"] / codes["uniform"]).groupby(codes["probe"], sort=False).mean()
-        outer = _of(run.table("outer"), **where)
-        return Ranked(
-            backbone,
-            layer,
-            label,
-            len(entries),
-            tuple(entry for entry in entries if entry.coefficient > 0)[:shown],
-            tuple(entry for entry in entries if entry.coefficient < 0)[:shown],
-            None if stability.empty else tuple(map(int, stability["stable"].iloc[0])),
-            None if stability.empty else _float(stability["bound"].iloc[0]),
-            {str(of): float(value) for of, value in bits.items()},
-            {str(row["outer"]): _float(row["value"]) for row in outer.to_dict("records")},
+    final = final_fit(run, backbone, layer, concept)
+    if final is None:
+        return None
+    label, fit = final
+    rows = run.channels[run.channels["fit_id"] == fit]
+    rows = rows.reindex(rows["coefficient"].abs().sort_values(ascending=False, kind="stable").index)
+    entries = [
+        Channel(
+            int(row["channel"]),
+            float(row["coefficient"]),
+            float(row["folds"]),
+            tuple(map(Substitute, map(int, row["substitutes"]), map(float, row["correlations"]))),
         )
-    return None
+        for row in rows.to_dict("records")
+    ]
+    where = {"backbone": backbone, "layer": layer, "concept": concept}
+    stability = _of(run.table("stability"), **where, repeat=run.points["repeat"].min())
+    known = not stability.empty and stability["stable"].iloc[0] is not None
+    codes = _of(run.table("codes"), **where)
+    bits = (codes["bits"] / codes["uniform"]).groupby(codes["probe"], sort=False).mean()
+    outer = _of(run.table("outer"), **where)
+    return Ranked(
+        backbone,
+        layer,
+        label,
+        len(entries),
+        tuple(entry for entry in entries if entry.coefficient > 0)[:shown],
+        tuple(entry for entry in entries if entry.coefficient < 0)[:shown],
+        tuple(map(int, stability["stable"].iloc[0])) if known else None,
+        _float(stability["bound"].iloc[0]) if known else None,
+        {str(of): float(value) for of, value in bits.items()},
+        {str(row["outer"]): _float(row["value"]) for row in outer.to_dict("records")},
+    )

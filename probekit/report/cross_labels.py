@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from probekit.api import FULL
+from probekit.report.digits import digits
 from probekit.runner.run import Run
 
 
@@ -39,7 +40,7 @@ def _block(concept: str, of: pd.DataFrame, agreement: pd.DataFrame) -> list[str]
     ]
     lines += [
         f"  {row['one']} and {row['other']}: positive for both {row['both']:,}, for one alone {row['only_one']:,} and "
-        f"{row['only_other']:,} cells; IoU {_digits(row['iou'])}, kappa {_digits(row['kappa'])}"
+        f"{row['only_other']:,} cells; IoU {digits(row['iou'])}, kappa {digits(row['kappa'])}"
         for row in agreement.to_dict("records")
     ]
     rows = [("", "trained on", *sources)]
@@ -53,13 +54,9 @@ def _block(concept: str, of: pd.DataFrame, agreement: pd.DataFrame) -> list[str]
 
 def _entry(row: Any) -> str:
     """A score, its interval, and whose labels it is on where that matters."""
-    interval = "" if pd.isna(row["lo"]) else f" ({_digits(row['lo'])}-{_digits(row['hi'])})"
+    interval = "" if pd.isna(row["lo"]) else f" ({digits(row['lo'])}-{digits(row['hi'])})"
     notes = [word for word, holds in (("own", row["labels"] == "own"), ("circular", row["circular"])) if holds]
-    return f"{_digits(row['average_precision'])}{interval}{' ' if notes else ''}{', '.join(notes)}"
-
-
-def _digits(value: float | None) -> str:
-    return "-" if pd.isna(value) else f"{value:.3f}".replace("0.", ".", 1)
+    return f"{digits(row['average_precision'])}{interval}{' ' if notes else ''}{', '.join(notes)}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

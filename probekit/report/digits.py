@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 
 def digits(score: float | None) -> str:
-    """A score to three digits, without the nought: ``.192``; none is a dash."""
-    if score is None:
+    """A score to three digits, without the nought: ``.192``; none and NaN are a dash."""
+    if score is None or math.isnan(score):
         return "-"
     text = f"{score:.3f}"
     return text.removeprefix("0") if score >= 0 else f"-{text[1:].removeprefix('0')}"

@@ -19,10 +19,11 @@ from probekit.report.comparison import (
     Model,
     Ranked,
     compare_models,
+    named,
     ranked_channels,
 )
 from probekit.report.cross_labels import cross_label_lines
-from probekit.report.digits import digits, signed
+from probekit.report.digits import chance, digits, signed
 from probekit.runner.folder import REPORT, display
 from probekit.runner.run import Run
 
@@ -161,7 +162,7 @@ def _cells(line: Model, taus: list[float], probes: list[str]) -> list[str]:
 
 
 def _name(line: Model) -> str:
-    return line.backbone if line.control and line.layer in ("cells", "map") else f"{line.backbone} {line.layer}"
+    return named(line.backbone, line.layer, line.control)
 
 
 def _score(line: Model) -> str:
@@ -194,14 +195,22 @@ def _remarks(run: Run, comparison: Comparison) -> list[str]:
     else:
         wide = f"; with fewer than {WIDE} groups they are wide" if comparison.groups < WIDE else ""
         lines = [f"  Intervals speak for new {unit} ({about}){wide}."]
+        lines += [
+            f"  No interval for {_name(line)}: {line.reason}."
+            for line in (*comparison.models, *comparison.controls)
+            if line.reason is not None
+        ]
     lines += [f"  {_told(difference)}" for difference in comparison.differences]
     for line in comparison.models:
         if line.verdict == "not above":
             beaten = ", ".join(
-                f"{null.name} ({digits(null.value)})" for null in line.nulls if null.decides and null.above is False
+                f"{null.name} (AP {digits(null.value)}; one-sided p {digits(null.p)})"
+                for null in line.nulls
+                if null.decides and null.above is False
             )
             lines.append(
-                f"  {_name(line)} is not above {beaten}: no rank, and how few channels suffice is not defined."
+                f"  {_name(line)} is not shown to be above {beaten}: no rank, and how few channels suffice is not "
+                "defined."
             )
     lines += [f"  {text}" for line in comparison.models for text in _chance(line)]
     lines += [
@@ -218,9 +227,10 @@ def _told(difference: Difference) -> str:
     between = f"{difference.one} over {difference.other}: {digits(difference.value)}{interval}"
     if difference.established is None:
         return f"{between}, not tested."
-    p = f"p = {digits(difference.p)}" if difference.p is not None and difference.p >= 0.001 else "p < .001"
+    p = chance(difference.p) if difference.p is not None else digits(None)
+    p = f"adjusted p {p}" if p.startswith("<") else f"adjusted p = {p}"
     word = "established" if difference.established else "not established"
-    power = "" if difference.established else f"; so many groups would show {digits(difference.smallest)}"
+    power = "" if difference.established else f"; so many groups would show {digits(difference.smallest)} with power .8"
     k = {None: "", True: " k@95 differs.", False: " That k@95 differs is not established."}[difference.k_differs]
     return f"{between}, {word} ({p}{power}).{k}"
 

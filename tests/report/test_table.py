@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 import probekit
+from probekit.report.compared import _matched
 from probekit.report.comparison import compare_models, ranked_channels
 from probekit.report.console import ConsoleProgress
 from probekit.report.table import print_json, print_run
@@ -74,7 +76,9 @@ def test_a_model_that_is_not_above_its_nulls_is_called_so(experiment: Spec) -> N
     (comparison,) = compare_models(run)
     (line,) = comparison.models
     assert (line.verdict, line.rank) == ("not above", None)  # brightness is all that a disc is
-    assert "planted cells is not above pixels" in shown(run)
+    assert re.search(
+        r"planted cells is not shown to be above pixels · \S+ \(AP [.0-9]+; one-sided p [.0-9]+\)", shown(run)
+    )
 
 
 def test_intervals_sets_and_differences_are_shown_as_they_stand_in_the_tables(surveyed: Run) -> None:
@@ -92,6 +96,35 @@ def test_few_groups_have_a_sentence_instead_of_intervals(finished: Run) -> None:
     text = shown(finished)
     assert "No intervals: too few groups with this concept: 6 scored, an interval needs 12." in text
     assert "[95 %]" not in text
+
+
+def test_a_model_without_interval_is_named_where_others_have_one(surveyed: Run) -> None:
+    changed = Run(surveyed.path, surveyed.info)
+    models = surveyed.models.assign(reason=None, lo=0.1, hi=0.9)
+    models.loc[models["backbone"] == "tiny random", ["lo", "hi"]] = float("nan")
+    models.loc[models["backbone"] == "tiny random", "reason"] = "undefined"
+    changed.__dict__["models"] = models
+    text = shown(changed)
+    assert "No interval for tiny random stem: undefined." in text
+    assert "No intervals" not in text
+    assert "AP [95 %]" in text
+
+
+def test_matches_on_the_terminal_add_up() -> None:
+    rows = pd.DataFrame(
+        [
+            {"kind": "one-to-one", "related": True, "r": -0.8, "r2": 0.7, "reason": None},
+            {"kind": "one-to-many", "related": True, "r": 0.4, "r2": 0.5, "reason": None},
+            {"kind": "unmatched", "related": True, "r": 0.2, "r2": 0.1, "reason": None},
+            {"kind": None, "related": None, "r": None, "r2": None, "reason": "too few draws"},
+            {"kind": None, "related": None, "r": None, "r2": None, "reason": "constant"},
+        ]
+    )
+    assert _matched(rows) == (
+        "5 channels: 1 one-to-one (median |r| .800), 1 one-to-many (median R² .500), 1 unmatched (1 of them related, "
+        "by less than a quarter of the variance), 2 not tested: too few draws (1); constant (1)"
+    )
+    assert _matched(rows[4:]) == "1 channel: 1 not tested: constant"
 
 
 def test_signed_channels(finished: Run) -> None:

@@ -48,7 +48,7 @@ def matches(reader: Reader, figures: tuple[Figure, ...]) -> Section | None:
     if len(found):
         said = [
             matched(reader, dict(zip(_PAIR[:4], key[:4], strict=True)), str(key[4]))
-            for key in dict.fromkeys(found[found["reason"].isna()][_PAIR].itertuples(index=False, name=None))
+            for key in dict.fromkeys(found[found["kind"].notna()][_PAIR].itertuples(index=False, name=None))
             if _of_leads(reader, key)
         ]
         blocks[:0] = [Lines(tuple(said))] if said else []
@@ -77,7 +77,7 @@ def _of_leads(reader: Reader, key: tuple[object, ...]) -> bool:
 
 
 def _counts(reader: Reader) -> Table:
-    kinds = ("one-to-one", "one-to-many", "unmatched")
+    kinds = ("one-to-one", "one-to-many", "unmatched", None)
     columns = (
         Column("Of", number=False),
         Column("In", number=False),
@@ -85,7 +85,8 @@ def _counts(reader: Reader) -> Table:
         Column("Selected"),
         Column("One to one", help="each other's nearest, above chance, at least a quarter of the variance"),
         Column("One to many", help="one or a few channels explain at least a quarter of it, above chance"),
-        Column("Unmatched"),
+        Column("Unmatched", help="neither, though it may be related by less"),
+        Column("Not tested"),
     )
     rows = []
     for key in dict.fromkeys(reader.table("matches")[_PAIR].itertuples(index=False, name=None)):
@@ -127,7 +128,7 @@ _COMPLEMENTS = (
     Number("AP of both", "joint"),
     Number("Gain", "gain", signed_score, lo="lo", hi="hi", help="with its 95 % interval"),
     Number("p", "p_holm", chance, help="of the swap test, adjusted for the pairs of the concept (Holm)"),
-    Words("Gain", verdict("established"), below=_why, good="established"),
+    Words("Verdict", verdict("established"), below=_why, good="established"),
 )
 
 

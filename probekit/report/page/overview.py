@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from probekit.report.comparison import compare_models
+from probekit.report.comparison import missing_intervals, named
 from probekit.report.digits import chance, signed_score, whole
 from probekit.report.page.parts import Cell, Column, Folded, Row, Section, Sentence, Strong, Table
-from probekit.report.page.reader import DASH, Reader, model_of, named
-from probekit.report.page.sentences import k_set
+from probekit.report.page.reader import DASH, Reader, model_of
+from probekit.report.page.sentences import by_score, counted, k_row, k_set
 from probekit.report.page.tabled import CONCEPT, MODEL, Number, Pair, Words, number_key, present, tabulate, verdict
 
 _SHARES = (0.9, 0.95, 0.99)
@@ -16,16 +16,10 @@ _SHARES = (0.9, 0.95, 0.99)
 
 def comparison(reader: Reader, concept: str) -> Table:
     """All layers of all models by score, then controls, with how few channels suffice and what decides their rank."""
-    (found,) = (table for table in compare_models(reader.run) if table.concept == concept)
-    places = {}
-    for row in reader.places("models", concept=concept):
-        model = reader.row("models", row)
-        places[model["backbone"], model["layer"]] = row
-    lines = [*found.models, *found.controls]
-    rows = [places[line.backbone, line.layer] for line in lines]
-    top = _top(reader, rows)
-    others = [probe for probe in reader.run.info["probes"] if probe != found.probe]
-    cells = [_row(reader, row, top, others) for row in rows]
+    models, controls = (list(by_score(reader, concept, control).index) for control in (False, True))
+    reported = reader.run.info["reported_probe"]
+    others = [probe for probe in reader.run.info["probes"] if probe != reported]
+    top = _top(reader, [*models, *controls])
     columns = (
         Column("Model", number=False, help="a layer of a frozen network, and its channels"),
         Column("Rank", help="models whose difference is not established share one"),
@@ -35,24 +29,31 @@ def comparison(reader: Reader, concept: str) -> Table:
             Column(f"k@{100 * share:.0f}", help=f"fewest channels for {100 * share:.0f} % of its own AP, and their set")
             for share in _SHARES
         ),
-        Column("Nulls", number=False, help="whether it is above all controls and permuted labels"),
+        Column("Nulls", number=False, help=_NULLS_HELP),
         *(Column(f"AP {probe}", help="of what validation chose for this probe, and its channels") for probe in others),
         Column("F1", help="at each fold's own threshold; below: at 50/50, as published recipes report it"),
     )
-    count = len(found.models)
     return Table(
-        f"{concept}: test AP of the {found.probe} probe on all channels, and how few channels suffice",
+        f"{concept}: test AP of the {reported} probe on all channels, and how few channels suffice",
         columns,
-        tuple(cells[:count]),
-        tuple(cells[count:]),
-        note=_note(reader, found.reason),
+        tuple(_row(reader, row, top, others) for row in models),
+        tuple(_row(reader, row, top, others) for row in controls),
+        note=_note(reader, concept),
     )
 
 
-def _note(reader: Reader, reason: str | None) -> str:
+_NULLS_HELP = (
+    "whether it is above permuted labels and all controls, by every probe (control · probe; a twin is the same network "
+    "with random weights); below: what it is not shown to be above"
+)
+
+
+def _note(reader: Reader, concept: str) -> str:
     unit = "blocks of these images" if reader.run.info["spec"]["split"].get("by") == "blocks" else "groups like these"
-    sure = f"No intervals: {reason}." if reason else f"Intervals speak for new {unit}."
-    return f"{sure} Sets of k hold all widths that the data do not exclude. Scores are out of sample."
+    none, single = missing_intervals(reader.rows("models", concept=concept).to_dict("records"))
+    told = [f"No intervals: {none}." if none is not None else f"Intervals speak for new {unit}."]
+    told += [f"No interval for {name}: {why}." for name, why in single.items()]
+    return " ".join([*told, "Sets of k hold all widths that the data do not exclude. Scores are out of sample."])
 
 
 def _top(reader: Reader, rows: list[int]) -> float:
@@ -70,7 +71,7 @@ def _row(reader: Reader, row: int, top: float, others: list[str]) -> Row:
     rank = reader.at("models", row, "rank", whole)
     name = named(where["backbone"], where["layer"], bool(model["control"]))
     cells = [
-        Cell((Strong(name),), (reader.at("models", row, "channels", whole), " channels"), name),
+        Cell((Strong(name),), counted(reader.at("models", row, "channels", whole), "channel"), name),
         Cell((rank,) if rank != DASH else (), key=number_key(model["rank"])),
         Cell((reader.at("models", row, "score"),), reader.interval("models", row), number_key(model["score"])),
         Cell(span=span, key=number_key(model["score"])),
@@ -94,13 +95,11 @@ def _verdict(model: dict[str, Any]) -> Cell:
 
 
 def _k(reader: Reader, where: dict[str, str], probe: str, share: float) -> Cell:
-    curve = reader.rows("k_tau", **where, probe=probe)
-    curve = curve[(curve["tau"] - share).abs() < 1e-9]
-    curve = curve[curve["repeat"].isna()] if curve["repeat"].isna().any() else curve
-    if curve.empty:
+    row = k_row(reader, where, probe, share)
+    if row is None:
         return Cell((DASH,))
-    row = int(str(curve.index[0]))
-    return Cell((reader.at("k_tau", row, "k", whole),), k_set(reader, row), number_key(curve["k"].iloc[0]))
+    key = number_key(reader.raw("k_tau", row, "k"))
+    return Cell((reader.at("k_tau", row, "k", whole),), k_set(reader, row), key)
 
 
 def point_row(reader: Reader, where: dict[str, str], probe: str, rung: str) -> int | None:
@@ -151,7 +150,7 @@ def pairs(reader: Reader) -> Section | None:
             blocks.append(Folded(f"{caption} (all nulls)", (tabulate(reader, "nulls", nulls, caption, _NULLS),)))
     if not blocks:
         return None
-    lead = "Models on the same groups. p of a pair is of the swap test, adjusted for the pairs of a concept (Holm)."
+    lead = "Models on the same groups, by the swap test; then each model against controls (control · probe) and nulls."
     return Section("pairs", "Differences and nulls", tuple(blocks), lead)
 
 
@@ -159,8 +158,8 @@ _PAIRS = (
     Words("Pair", lambda row: model_of(row, "_a"), below=lambda row: f"over {model_of(row, '_b')}", strong=True),
     CONCEPT,
     Number("Difference of AP", "difference", lo="lo", hi="hi", help="with its 95 % interval"),
-    Number("p", "p_holm", chance),
-    Words("Difference", verdict("established"), below=lambda row: present(row["reason"]), good="established"),
+    Number("Adjusted p", "p_holm", chance, help="of the swap test, adjusted for the pairs of the concept (Holm)"),
+    Words("Verdict", verdict("established"), below=lambda row: present(row["reason"]), good="established"),
     Number("Would show", "smallest_difference", help="the difference that so many groups would show with power .8"),
     Pair("k@95", ("k_a", "k_b"), whole, help="channels that each needs for 95 % of its own score"),
     Words("k differs", verdict("k_differs"), good="established"),
@@ -173,7 +172,7 @@ _NULLS = (
     Number("Its AP", "score"),
     Number("AP of the null", "value"),
     Number("Difference", "difference", signed_score, lo="lo", hi="hi", help="with its 95 % interval"),
-    Number("p", "p", chance),
-    Words("Verdict", verdict("above", "above", "not above"), below=lambda row: present(row["reason"]), bad="not above"),
+    Number("p", "p", chance, help="one-sided; not adjusted: it must be above each"),
+    Words("Verdict", verdict("above", "above", "not shown"), below=lambda row: present(row["reason"]), bad="not shown"),
     Words("Decides", verdict("decides", "yes", "no"), help="whether it must be above to be ranked"),
 )

@@ -15,7 +15,9 @@ class Value:
         text: as readers see it.
         full: all its digits.
         source: where it is from: ``models 3 score`` (table, row from 0, column), ``run.json /labels/pothole/cells``
-            (a JSON pointer), or ``count matches {"kind": "unmatched"}`` (the rows of a table that have these values).
+            (a JSON pointer), ``length /images`` (how many it has there), ``count matches {"kind": "unmatched"}``
+            (the rows of a table that have these values, null: that lack one; ``run.json/backbones`` for the backbones),
+            or ``warnings`` (how many the run gave).
     """
 
     text: str
@@ -37,7 +39,15 @@ class Faint:
     parts: tuple[str | Value, ...]
 
 
-Part = str | Value | Strong | Faint
+@dataclass(frozen=True)
+class Link:
+    """Words that lead to a section of the page: ``to`` is its name."""
+
+    parts: tuple[str | Value, ...]
+    to: str
+
+
+Part = str | Value | Strong | Faint | Link
 Sentence = tuple[Part, ...]
 
 
@@ -57,6 +67,14 @@ class Cell:
     key: float | str | None = None
     span: tuple[float, float, float] | None = None
     tone: str = ""
+
+    @property
+    def own_key(self) -> float | str | None:
+        """The key, where it is not what the first line begins with: that need not be written twice."""
+        first = self.parts[0] if self.parts else ""
+        if isinstance(first, Value):
+            return None if self.key == float(first.full) else self.key
+        return None if self.key == (first.text if isinstance(first, Strong) else first) else self.key
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,6 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     apart: tuple[Row, ...] = ()
-    apart_title: str = "Controls"
     note: str = ""
     kind: str = "table"
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from probekit.report.digits import digits, whole
 from probekit.report.page.parts import Faint, Part, Value
+from probekit.report.table import uncertified
 from probekit.runner.run import Run
 
 DASH = "-"
@@ -46,11 +47,11 @@ class Reader:
         return self._tables[name]
 
     def rows(self, name: str, **values: object) -> pd.DataFrame:
-        """The rows that have these values, with their places in the file."""
+        """The rows that have these values (none: that lack one), with their places in the file."""
         frame = self.table(name)
         kept = pd.Series(True, index=frame.index)
         for column, value in values.items():
-            kept &= frame[column] == value
+            kept &= frame[column].isna() if value is None else frame[column] == value
         return frame[kept]
 
     def places(self, name: str, **values: object) -> list[int]:
@@ -68,7 +69,7 @@ class Reader:
             self._rows[table] = self.table(table).astype(object).to_dict("records")  # type: ignore[assignment]
         return self._rows[table][row]
 
-    def at(self, table: str, row: int, column: str, write: Callable[[float], str] = digits) -> Part:
+    def at(self, table: str, row: int, column: str, write: Callable[[float], str] = digits) -> str | Value:
         """A number of a table, or a dash where it is missing."""
         value = self.raw(table, row, column)
         if value is None:
@@ -114,10 +115,10 @@ class Reader:
         number = len(self.rows(name, **values))
         return Value(whole(number), str(number), f"count {name} {json.dumps(values)}")
 
-
-def named(backbone: str, layer: str, control: bool = False) -> str:
-    """A model as readers know it: image statistics have no layer worth a name."""
-    return backbone if control and layer in ("cells", "map") else f"{backbone} {layer}"
+    def warnings(self) -> Value:
+        """How many warnings the run gave, those of probes that missed their target among them."""
+        number = len(self.run.info["warnings"]) + len(uncertified(self.run))
+        return Value(whole(number), str(number), "warnings")
 
 
 def model_of(row: Mapping[Any, Any], end: str = "") -> str:
