@@ -122,16 +122,17 @@ def _run(options: argparse.Namespace) -> int:
     from probekit.report.console import ConsoleProgress
     from probekit.report.table import print_run
     from probekit.runner.execute import run
-    from probekit.runner.folder import REPORT
+    from probekit.runner.folder import REPORT, display
 
     console = Console(highlight=False)
     with ConsoleProgress(console) as progress:
         finished = run(options.spec, options.overrides, out=options.out, replace=options.replace, progress=progress)
-    if not (finished.path / REPORT).is_file():
+    absent = not (finished.path / REPORT).is_file()
+    print_run(finished, console)  # before the page is made: what a long run found is shown, whatever becomes of it
+    if absent:
         from probekit.report.page import write_report
 
-        write_report(finished)
-    print_run(finished, console)
+        print(f"Report   {display(write_report(finished))}")
     return 0
 
 

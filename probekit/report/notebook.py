@@ -20,5 +20,5 @@ def run_html(run: Run) -> str:
     return (
         environment()
         .get_template("notebook.html")
-        .render(name=run.info["name"], shown=shown, palette=PALETTE, style=Markup(asset("notebook.css")))
+        .render(shown=shown, palette=PALETTE, style=Markup(asset("notebook.css")))
     )

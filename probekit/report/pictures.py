@@ -30,6 +30,9 @@ RULE = (
 )
 """How the images of :func:`detections` are chosen: not by hand."""
 
+Kind = Literal["best", "median", "worst"]
+KINDS: tuple[Kind, ...] = ("best", "median", "worst")
+
 TRUE = Style((72, 170, 255), "solid")
 FALSE = Style((255, 158, 27), "dashed", hatched=True)
 MISSED = Style((255, 255, 255), "dotted")
@@ -51,7 +54,7 @@ class Detection:
         alt: one sentence for who does not see it.
     """
 
-    kind: Literal["best", "median", "worst"]
+    kind: Kind
     image: str
     f1: float
     tp: int
@@ -77,7 +80,7 @@ def exemplar_picture(run: Run, exemplar: Mapping[str, Any], size: int = 200) -> 
     cells = _cells_of(run)
     top, left, rows, columns = (int(exemplar[key]) for key in ("top", "left", "rows", "columns"))
     height, width = cells.extent(exemplar["image"])
-    photograph = _read(run.path / "pictures" / f"{int(exemplar['picture']):06d}.webp")
+    photograph = _read(_picture_path(run, exemplar["picture"]))
     canvas = Canvas(photograph, size, (min(rows, height - top), min(columns, width - left)))
     canvas.mute(colour=0.0, contrast=0.7)
     activation = np.frombuffer(exemplar["activation"], dtype=np.uint8).reshape(rows, columns)
@@ -119,9 +122,23 @@ def _mean_outside(cells: _Cells, exemplar: Mapping[str, Any]) -> float:
     return float(quantise(np.array(ends[0] if np.isnan(mean) else mean, dtype=np.float32), *ends))
 
 
-def detections(run: Run, backbone: str, layer: str, concept: str) -> list[Detection]:
+def has_picture(run: Run, picture: int) -> bool:
+    """Whether the run's folder has this photograph of exemplars, which :func:`exemplar_picture` needs."""
+    return _picture_path(run, picture).is_file()
+
+
+def _picture_path(run: Run, number: Any) -> Path:
+    return run.path / "pictures" / f"{int(number):06d}.webp"
+
+
+def detections(run: Run, backbone: str, layer: str, concept: str, most: int = len(KINDS)) -> list[Detection]:
     """The images that ``RULE`` chooses, with the cells that the reported probe's ``full`` point (``chosen`` where it
-    has none) calls. Fewer where fewer images hold a positive; none where no image does."""
+    has none) calls. Fewer where fewer images hold a positive; none where no image does. What the run's folder has no
+    photograph of is left out.
+
+    Args:
+        most: how many; of two the best and the worst, of one the median.
+    """
     cells = _cells_of(run)
     labels, called = cells.labels(concept), _called(run, cells, backbone, layer, concept)
     scored = (labels != VOID) & (called >= 0)
@@ -135,26 +152,33 @@ def detections(run: Run, backbone: str, layer: str, concept: str) -> list[Detect
     if not found:
         return []
     worst = next(i for i, (_, counts) in enumerate(found) if counts.f1 == found[-1][1].f1)
-    places: dict[int, Literal["best", "median", "worst"]] = {worst: "worst", (len(found) - 1) // 2: "median", 0: "best"}
-    return [
+    middle = (len(found) - 1) // 2
+    places: dict[int, Kind] = {middle: "median"} if most == 1 else {worst: "worst", 0: "best"}
+    if most > 2:
+        places = {worst: "worst", middle: "median", 0: "best"}
+    shown = [
         _detection(run, cells, kind, *found[place], concept, labels, called, len(found))
         for place, kind in sorted(places.items())
     ]
+    return [one for one in shown if one is not None]
 
 
 def _detection(
     run: Run,
     cells: _Cells,
-    kind: Literal["best", "median", "worst"],
+    kind: Kind,
     image: str,
     counts: Confusion,
     concept: str,
     labels: NDArray[np.int8],
     called: NDArray[np.int8],
     of: int,
-) -> Detection:
+) -> Detection | None:
+    photograph = _whole(run, cells, image)
+    if photograph is None:
+        return None
     truth, call = cells.map(image, labels), cells.map(image, called)
-    canvas = Canvas(_whole(run, cells, image), _LARGE, cells.extent(image))
+    canvas = Canvas(photograph, _LARGE, cells.extent(image))
     canvas.mute(colour=0.35, contrast=0.8)
     canvas.veil((truth == VOID) | (call < 0))
     canvas.mark((truth == POSITIVE) & (call == 0), MISSED)
@@ -167,12 +191,12 @@ def _detection(
     return Detection(kind, image, counts.f1, counts.tp, counts.fp, counts.fn, canvas.webp(), alt)
 
 
-def _whole(run: Run, cells: _Cells, image: str) -> NDArray[np.uint8]:
-    """The photograph: an exemplar's picture where one shows all of it, else its thumbnail."""
+def _whole(run: Run, cells: _Cells, image: str) -> NDArray[np.uint8] | None:
+    """The photograph: an exemplar's picture where one shows all of it, else its thumbnail; none where neither is."""
     picture = cells.whole_pictures.get(image)
-    if picture is not None:
-        return _read(run.path / "pictures" / f"{picture:06d}.webp")
-    return _read(run.path / "sample" / "thumbnails" / f"{cells.images.index(image):06d}.webp")
+    paths = [] if picture is None else [_picture_path(run, picture)]
+    paths.append(run.path / "sample" / "thumbnails" / f"{cells.images.index(image):06d}.webp")
+    return next((_read(path) for path in paths if path.is_file()), None)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

@@ -28,6 +28,8 @@ from probekit.report.figures.style import (
 )
 
 _LEFT, _TOP, _BELOW, _HEIGHT, _RIGHT = 21.0, 31.0, 27.0, 112.0, 6.0
+_LINE = 9.0
+"""From one line of names to the next."""
 _PANELS = (
     ("megaflops", "front_cost", "megaflops up to the layer"),
     ("k95", "front_k", "channels for 95 % of the score (k@95)"),
@@ -55,18 +57,20 @@ def draw_depth(material: Material, concept: str, width: float) -> list[Drawing]:
     abreast = len(panels) if width > 120 else 1
     lines = len(panels) // abreast
     each = _HEIGHT + _BELOW
-    sheet = Sheet(width, _TOP + lines * each + (lines - 1) * 8)
+    looks = {str(key[0]): material.looks[key] for key in zip(rows["backbone"], rows["layer"], strict=True)}
+    names = _placed(looks, width / 25.4 * 72)
+    first = _TOP + _LINE * (len(names) - 1)
+    sheet = Sheet(width, first + lines * each + (lines - 1) * 8)
     room = (sheet.width - abreast * (_LEFT + _RIGHT)) / abreast
     top = min(1.0, max(0.01, 1.08 * float(np.nanmax(rows[["score", "hi"]].to_numpy(float)))))
-    looks = {str(key[0]): material.looks[key] for key in zip(rows["backbone"], rows["layer"], strict=True)}
     for place, panel in enumerate(panels):
         left = _LEFT + place % abreast * (room + _LEFT + _RIGHT)
-        above = _TOP + place // abreast * (each + 8)
+        above = first + place // abreast * (each + 8)
         axes = sheet.axes(left, above, room, _HEIGHT)
         _panel(axes, looks, rows[rows[panel[0]] > 0], panel, top, room)
         sheet.text(left + room, above + _HEIGHT + 22, panel[2], ha="right")
     sheet.text(_LEFT, 8, "average precision")
-    _names(sheet, looks)
+    _names(sheet, looks, names)
     return [
         Drawing(
             slug("depth", concept),
@@ -79,13 +83,28 @@ def draw_depth(material: Material, concept: str, width: float) -> list[Drawing]:
     ]
 
 
-def _names(sheet: Sheet, looks: dict[str, Look]) -> None:
-    x = _LEFT
-    for backbone, look in looks.items():
-        name = fitted(plain(backbone), SMALL, (sheet.width - _LEFT - 45) / len(looks) - 18)
-        sheet.line([x + 2.5], [17.8], marker=look.marker, color=look.colour, markersize=4, linestyle="none")
-        sheet.text(x + 8, 20, name, color=look.colour, fontsize=SMALL)
-        x += 18 + text_width(name, SMALL)
+def _placed(looks: dict[str, Look], width: float) -> list[list[tuple[float, str, str]]]:
+    """Lines of backbones above the panels: (x, backbone, its name); the first line leaves room for "front"."""
+    lines: list[list[tuple[float, str, str]]] = [[]]
+    x, end = _LEFT, width - 45
+    for backbone in looks:
+        name = fitted(plain(backbone), SMALL, width - _LEFT - _RIGHT - 8)
+        wide = 8 + text_width(name, SMALL)
+        if x + wide > end and (lines[-1] or len(lines) == 1):
+            lines.append([])
+            x, end = _LEFT, width - _RIGHT
+        lines[-1].append((x, backbone, name))
+        x += wide + 10
+    return lines
+
+
+def _names(sheet: Sheet, looks: dict[str, Look], lines: list[list[tuple[float, str, str]]]) -> None:
+    for place, line in enumerate(lines):
+        y = 20 + _LINE * place
+        for x, backbone, name in line:
+            look = looks[backbone]
+            sheet.line([x + 2.5], [y - 2.2], marker=look.marker, color=look.colour, markersize=4, linestyle="none")
+            sheet.text(x + 8, y, name, color=look.colour, fontsize=SMALL)
     right = sheet.width - _RIGHT
     sheet.text(right, 8, "chosen on validation", ha="right", color=MUTED, fontsize=SMALL)
     x = right - text_width("chosen on validation", SMALL) - 6

@@ -11,8 +11,10 @@ from xml.etree import ElementTree
 
 import matplotlib
 
+from probekit.api import Issue, ProbekitError
 from probekit.report.figures.drawing import Drawing
 from probekit.report.figures.style import PALETTE, plain, styled
+from probekit.runner.folder import display
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -44,28 +46,35 @@ def save(drawings: Iterable[Drawing], folder: Path, format: Literal["pdf", "svg"
 
     Returns:
         The files, in the order of the drawings.
+
+    Raises:
+        ProbekitError: one cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for drawing in drawings:
-        path = folder / f"{drawing.name}.{format}"
-        if format == "svg":
-            root = _tree(drawing)
-            root.set("style", f"{_ROOT}'DejaVu Sans', Verdana, sans-serif")
-            path.write_text(
-                f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n',
-                encoding="utf-8",
-            )
-        else:
-            title, said = plain(drawing.title), plain(drawing.description)
-            if format == "pdf":
-                about = {"Title": title, "Subject": said, "CreationDate": None, "ModDate": None}
-            else:
-                about = {"Title": title, "Description": said}
-            with styled():
-                drawing.figure.savefig(path, format=format, metadata=about)
-        paths.append(path)
+        paths.append(folder / f"{drawing.name}.{format}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _save(drawing, paths[-1], format)
+        except OSError as error:
+            raise ProbekitError([Issue(display(paths[-1]), f"cannot be written: {error.strerror}")]) from None
     return paths
+
+
+def _save(drawing: Drawing, path: Path, format: Literal["pdf", "svg", "png"]) -> None:  # noqa: A002
+    if format == "svg":
+        root = _tree(drawing)
+        root.set("style", f"{_ROOT}'DejaVu Sans', Verdana, sans-serif")
+        text = f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+        path.write_text(text, encoding="utf-8")
+        return
+    title, said = plain(drawing.title), plain(drawing.description)
+    if format == "pdf":
+        about = {"Title": title, "Subject": said, "CreationDate": None, "ModDate": None}
+    else:
+        about = {"Title": title, "Description": said}
+    with styled():
+        drawing.figure.savefig(path, format=format, metadata=about)
 
 
 def _tree(drawing: Drawing) -> ElementTree.Element:

@@ -74,7 +74,11 @@ def pairs(material: Material, concept: str) -> Iterator[tuple[Side, Side]]:
 
 def draw_matches(material: Material, concept: str, width: float) -> list[Drawing]:
     """A picture a pair of layers; none where channels were not matched."""
-    return [_draw(material, concept, one, other, width) for one, other in pairs(material, concept)]
+    return [
+        _draw(material, concept, one, other, width)
+        for one, other in pairs(material, concept)
+        if material.matched is None or (concept, frozenset({one.key, other.key})) in material.matched
+    ]
 
 
 def _draw(material: Material, concept: str, one: Side, other: Side, width: float) -> Drawing:

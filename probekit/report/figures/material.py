@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,10 +36,16 @@ class Look:
 
 
 class Material:
-    """Tables of a run, cut to what is drawn."""
+    """Tables of a run, cut to what is drawn.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: whose tables they are.
+        matched: (concept, model, model) whose matches are drawn; all unless given.
+    """
+
+    def __init__(self, run: Run, matched: Collection[tuple[str, Key, Key]] | None = None) -> None:
         self.run = run
+        self.matched = None if matched is None else {(concept, frozenset({a, b})) for concept, a, b in matched}
         self.probe: str = run.info["reported_probe"]
         self.concepts: list[str] = list(run.info["concepts"])
         self.several: bool = run.info["repeats"] > 1

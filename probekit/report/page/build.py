@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from probekit.api import Issue, ProbekitError
@@ -16,9 +19,10 @@ from probekit.report.page import across, record
 from probekit.report.page.channels import channels
 from probekit.report.page.found import detected
 from probekit.report.page.overview import comparison, pairs
-from probekit.report.page.parts import Figure, Section, Sentence, Table
+from probekit.report.page.parts import Figure, Part, Section, Sentence, Table, Value
 from probekit.report.page.reader import Reader
-from probekit.report.page.sentences import answers
+from probekit.report.page.room import drawn_pairs
+from probekit.report.page.sentences import answers, warned
 from probekit.report.page.templating import asset, environment
 from probekit.runner.folder import REPORT, display, write_atomically
 from probekit.runner.run import Run
@@ -39,9 +43,22 @@ class Told:
 
     anchor: str
     name: str
-    about: str
+    about: Sentence
     answers: tuple[Answer, ...]
     sections: tuple[Section, ...]
+
+
+class _Once(Run):
+    """A run whose tables are read once: text, figures and pictures are made of the same ones."""
+
+    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+        super().__init__(path, info)
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def table(self, name: str) -> pd.DataFrame:
+        if name not in self._tables:
+            self._tables[name] = super().table(name)
+        return self._tables[name]
 
 
 def write_report(runs: Run | Sequence[Run], path: Path | None = None) -> Path:
@@ -70,11 +87,14 @@ def write_report(runs: Run | Sequence[Run], path: Path | None = None) -> Path:
 
 def page_html(runs: Sequence[Run]) -> str:
     """The page of one or several runs, as text: the same for the same tables, the section ``time`` apart."""
-    told = [_told(run, f"run{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
-    style, script = asset("page.css"), asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    told = [
+        _told(_Once(run.path, run.info), f"run{number}-" if len(runs) > 1 else "", name)
+        for number, (run, name) in enumerate(zip(runs, _names(runs), strict=True), 1)
+    ]
+    style, early, script = asset("page.css"), asset("early.js"), asset("page.js")
+    digests = " ".join(f"'sha256-{_digest(text)}'" for text in (early, script))
     policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; "
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {digests}; base-uri 'none'; "
         "form-action 'none'"
     )
     return (
@@ -85,30 +105,60 @@ def page_html(runs: Sequence[Run]) -> str:
             runs=told,
             policy=Markup(policy),
             style=Markup(style),
+            early=Markup(early),
             script=Markup(script),
             palette=PALETTE,
         )
     )
 
 
-def _told(run: Run, anchor: str) -> Told:
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _told(run: Run, anchor: str, name: str) -> Told:
     reader = Reader(run)
     said = tuple(
-        Answer(concept, tuple(answers(reader, concept)), comparison(reader, concept)) for concept in reader.concepts
+        Answer(concept, tuple(answers(reader, concept, anchor)), comparison(reader, concept))
+        for concept in reader.concepts
     )
-    info = run.info
-    about = (
-        f"{len(info['images'])} images, {len(info['groups'])} groups; "
-        f"{sum(not one['control'] for one in info['backbones'].values())} models, "
-        f"{sum(one['control'] for one in info['backbones'].values())} controls"
+    return Told(anchor, name, (*_about(reader), *warned(reader, anchor)), said, tuple(_sections(reader, anchor)))
+
+
+def _about(reader: Reader) -> Sentence:
+    """How much the run is made of."""
+    controls = [bool(one["control"]) for one in reader.run.info["backbones"].values()]
+
+    def backbones(control: bool) -> Value:
+        number = str(controls.count(control))
+        return Value(number, number, f"count run.json/backbones {json.dumps({'control': control})}")
+
+    counted = (
+        ("image", reader.length("images")),
+        ("group", reader.length("groups")),
+        ("model", backbones(False)),
+        ("control", backbones(True)),
     )
-    return Told(anchor, info["name"], about, said, tuple(_sections(reader, anchor)))
+    said: list[Part] = []
+    for what, number in counted:
+        said += [", " if said else "", number, f" {what}" if number.full == "1" else f" {what}s"]
+    return tuple(said)
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Of the runs: with their folders where names repeat."""
+    names = [str(run.info["name"]) for run in runs]
+    return [
+        f"{name} ({display(run.path)})" if names.count(name) > 1 else name
+        for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def _sections(reader: Reader, anchor: str) -> Iterator[Section]:
     """In the order of the page; those without data are left out."""
     figures: dict[str, list[Figure]] = {}
-    for drawing in drawings(reader.run):
+    drawn, held = drawn_pairs(reader)
+    for drawing in drawings(reader.run, matched=drawn):
         named = replace(drawing, name=f"{anchor}{drawing.name}")
         figures.setdefault(drawing.section, []).append(Figure(drawing.name, drawing.title, Markup(svg(named))))
 
@@ -117,16 +167,16 @@ def _sections(reader: Reader, anchor: str) -> Iterator[Section]:
     def of(name: str) -> tuple[Figure, ...]:
         return tuple(figures.get(name, ()))
 
-    def drawn(name: str, title: str, lead: str) -> Section | None:
+    def section(name: str, title: str, lead: str) -> Section | None:
         return Section(name, title, of(name), lead) if of(name) else None
 
     found = (
-        drawn("curves", "Score against the number of channels", _CURVES),
+        section("curves", "Score against the number of channels", _CURVES),
         pairs(reader),
         across.depth(reader, of("depth")),
-        drawn("precision-recall", "Precision, recall, calibration", _CALIBRATION),
+        section("precision-recall", "Precision, recall, calibration", _CALIBRATION),
         channels(reader),
-        across.matches(reader, of("matches")),
+        _with_drawn(across.matches(reader, of("matches")), len(drawn), held),
         across.interactions(reader),
         across.ablation(reader),
         detected(reader),
@@ -138,6 +188,14 @@ def _sections(reader: Reader, anchor: str) -> Iterator[Section]:
         record.times(reader),
     )
     yield from (section for section in found if section is not None)
+
+
+def _with_drawn(section: Section | None, drawn: int, held: int) -> Section | None:
+    """The section of matches, with how many of its pairs of layers are drawn where not all are."""
+    if section is None or drawn == held:
+        return section
+    said = f" {drawn} of {held} pairs of layers are drawn, each model's chosen layer; the tables have all."
+    return replace(section, lead=section.lead + said)
 
 
 _CURVES = (

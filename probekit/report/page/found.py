@@ -6,25 +6,30 @@ from probekit.report.digits import digits, whole
 from probekit.report.page.channels import inline, size_of
 from probekit.report.page.parts import Block, Picture, Pictures, Section, Sentence, Value
 from probekit.report.page.reader import Reader, model_of
-from probekit.report.page.sentences import leads
-from probekit.report.pictures import RULE, Detection, detections
+from probekit.report.page.room import PHOTOGRAPHS, allotted, cut
+from probekit.report.pictures import KINDS, RULE, Detection, detections
 
 
 def detected(reader: Reader) -> Section | None:
-    """Three photographs a model and concept."""
+    """Three photographs a model and concept, fewer where the page would become too large."""
     blocks: list[Block] = []
-    for concept in reader.concepts:
-        for row in leads(reader, concept):
-            model = reader.row("models", row)
-            where = tuple(str(model[column]) for column in ("backbone", "layer", "concept"))
-            found = detections(reader.run, *where)
-            if found:
-                pictures = tuple(_picture(one, where) for one in found)
-                blocks.append(Pictures(pictures, f"{model_of(model)} · {concept}"))
-    if not blocks:
-        return None
-    lead = f"{RULE} Found cells are outlined solid, false ones dashed and hatched, missed ones dotted."
-    return Section("detections", "On photographs", tuple(blocks), lead)
+    counts = allotted(reader, PHOTOGRAPHS, len(KINDS))
+    for row, count in counts:
+        model = reader.row("models", row)
+        where = (str(model["backbone"]), str(model["layer"]), str(model["concept"]))
+        found = detections(reader.run, *where, most=count) if count else []
+        if found:
+            pictures = tuple(_picture(one, where) for one in found)
+            blocks.append(Pictures(pictures, f"{model_of(model)} · {where[2]}"))
+    if blocks:
+        lead = f"{RULE} Found cells are outlined solid, false ones dashed and hatched, missed ones dotted."
+        return Section(_NAME, _TITLE, tuple(blocks), lead + cut(counts, len(KINDS), "photographs"))
+    if not (reader.run.path / "sample" / "thumbnails").is_dir():
+        return Section(_NAME, _TITLE, (), "The run's folder has no photographs (sample/thumbnails).")
+    return None
+
+
+_NAME, _TITLE = "detections", "On photographs"
 
 
 def _picture(one: Detection, where: tuple[str, ...]) -> Picture:

@@ -115,7 +115,8 @@ def _protocol(reader: Reader) -> str:
     if info["repeats"] > 1:
         drawn = "folds" if folds else "the split"
         said.append(
-            f"Everything was repeated with {info['repeats']} draws of {drawn} and training rows; scores are their means."
+            f"Everything was repeated with {info['repeats']} draws of {drawn} and of training rows; scores are their "
+            "means."
         )
     told = [f"{name} ({entry['use']}; {_written(entry['with'])})" for name, entry in spec["probes"].items()]
     said.append(f"The probes were {_listed(told)}; tables compare models by {info['reported_probe']}.")
