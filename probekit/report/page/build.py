@@ -21,7 +21,7 @@ from probekit.report.page.found import detected
 from probekit.report.page.overview import comparison, pairs
 from probekit.report.page.parts import Figure, Part, Section, Sentence, Table, Value
 from probekit.report.page.reader import Reader
-from probekit.report.page.room import drawn_pairs
+from probekit.report.page.room import drawn_pairs, shortened
 from probekit.report.page.sentences import answers, warned
 from probekit.report.page.templating import asset, environment
 from probekit.runner.folder import REPORT, display, write_atomically
@@ -187,7 +187,7 @@ def _sections(reader: Reader, anchor: str) -> Iterator[Section]:
         record.citation(reader),
         record.times(reader),
     )
-    yield from (section for section in found if section is not None)
+    yield from (shortened(section) for section in found if section is not None)
 
 
 def _with_drawn(section: Section | None, drawn: int, held: int) -> Section | None:

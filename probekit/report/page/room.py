@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
+from probekit.report.page.parts import Block, Folded, Lines, Section, Table
 from probekit.report.page.reader import Reader
 from probekit.report.page.sentences import leads
 
@@ -34,10 +35,13 @@ class Room:
         return [each] * units if each else [1] * self.pieces + [0] * (units - self.pieces)
 
 
-CARDS = Room(600_000, 12_000)
+CARDS = Room(500_000, 12_000)
 PHOTOGRAPHS = Room(500_000, 20_000)
 MATCHES = Room(500_000, 40_000)
 """A page of two models with two layers each and two concepts shows all; text and other figures take about 1 MB."""
+
+ROWS, SENTENCES = 80, 24
+"""Of a table and of a list, the one on what was found apart."""
 
 Pair = tuple[str, tuple[str, str], tuple[str, str]]
 """A concept and two models, each (backbone, layer)."""
@@ -75,3 +79,19 @@ def drawn_pairs(reader: Reader) -> tuple[frozenset[Pair], int]:
                 pairs.append((i + j, (concept, one, other)))
     pairs.sort(key=lambda pair: pair[0])
     return frozenset(pair for _, pair in pairs[: MATCHES.pieces]), len(held)
+
+
+def shortened(section: Section) -> Section:
+    """The section with no more rows of a table and sentences of a list than a page holds; it says how many more."""
+    return replace(section, blocks=tuple(map(_shortened, section.blocks)))
+
+
+def _shortened(block: Block) -> Block:
+    if isinstance(block, Folded):
+        return replace(block, blocks=tuple(map(_shortened, block.blocks)))
+    if isinstance(block, Table) and len(block.rows) > ROWS:
+        note = f"{block.note} {len(block.rows) - ROWS} more rows are in the run's tables.".strip()
+        return replace(block, rows=block.rows[:ROWS], note=note)
+    if isinstance(block, Lines) and len(block.sentences) > SENTENCES:
+        return replace(block, sentences=(*block.sentences[:SENTENCES], ("More are in the run's tables.",)))
+    return block
