@@ -5,25 +5,34 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from grown import grow
 from page_fakes import copied, edit, fill, write_rows
 
 import probekit
 from probekit.cli import main
 from probekit.report.page import page_html, write_report
+from probekit.report.page.channels import channels
 from probekit.report.page.methods import methods
-from probekit.report.page.parts import Faint, Strong, Value
+from probekit.report.page.overview import comparison
+from probekit.report.page.parts import Cards, Faint, Link, Strong, Value
 from probekit.report.page.reader import Reader
-from probekit.report.page.sentences import answers
+from probekit.report.page.room import CARDS, MATCHES, PHOTOGRAPHS, Room
+from probekit.report.page.sentences import answers, warned
 from probekit.report.pictures import detections
+from probekit.report.table import uncertified
 from probekit.runner.run import Run, load
 
 _VOID = {"meta", "link", "img", "br", "input", "hr"}
+_WORDS = re.compile(r"95 %|at 50/50|k@[0-9]+|power \.8")
+"""Numbers that are no result."""
 _NAMES = ("backbone", "layer", "concept", "channel", "backbone-a", "layer-a", "backbone-b", "layer-b", "later")
 
 
@@ -72,8 +81,17 @@ class Page(HTMLParser):
         if self._source is not None:
             where = {key[5:]: value for _, found in self._open for key, value in found.items() if key[5:] in _NAMES}
             self.numbers.append((data, *self._source, where))
-        elif any("n" in found.get("class", "").split() for tag, found in self._open if tag == "td"):
-            self.bare += re.findall(r"[0-9.]*[0-9]", data.replace("at 50/50", ""))
+        elif self._is_sourced():
+            self.bare += re.findall(r"(?<![\w.-])[0-9.,]*[0-9](?![\w.-])", re.sub(_WORDS, "", data))
+
+    def _is_sourced(self) -> bool:
+        """Whether each number here must have a source: cells of numbers, sentences, cards, what a run is made of."""
+        classes = {(tag, each) for tag, found in self._open for each in found.get("class", "").split()}
+        if ("div", "cite") in classes:
+            return False  # versions
+        if ("article", "card") in classes and any(tag in ("b", "h3", "h4", "h5") for tag, _ in self._open):
+            return False  # names
+        return bool({("td", "n"), ("ul", "said"), ("article", "card"), ("p", "about")} & classes)
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +115,19 @@ def true_value(run: Run, source: str) -> object:
         return len(value) if kind == "length" else value
     if kind == "count":
         table, _, values = place.partition(" ")
-        rows = run.table(table)
+        rows = pd.DataFrame(list(run.info["backbones"].values())) if table == "run.json/backbones" else run.table(table)
         for column, value in json.loads(values).items():
-            rows = rows[rows[column] == value]
+            rows = rows[rows[column].isna() if value is None else rows[column] == value]
         return len(rows)
+    if kind == "warnings":
+        return len(run.info["warnings"]) + len(uncertified(run))
     if kind == "picture":
         (where, name), backbone_layer_concept = place.rsplit(" ", 1), place.rsplit(" ", 2)[0]
         found = detections(run, *backbone_layer_concept.split("|"))
         return next(getattr(one, name) for one in found if one.kind == where.rsplit(" ", 1)[1])
     row, column, *number = place.split(" ")
     value = run.table(kind)[column].iloc[int(row)]
-    return value[int(number[0])] if number else len(value) if column == "substitutes" else value
+    return value[int(number[0])] if number else len(value) if column in ("substitutes", "stable") else value
 
 
 def shown_as(text: str, value: float) -> bool:
@@ -180,6 +200,54 @@ def test_size(text: str) -> None:
     assert len(text.encode()) < 3_000_000
 
 
+def test_a_page_of_many_models_stays_small_and_says_what_it_leaves_out(surveyed: Run, tmp_path: Path) -> None:
+    folder = copied(surveyed, tmp_path / "many")
+    grow(folder, [f"vision-{number}" for number in range(6)], ["crack", "rust", "crater"], ("planted", "disc"))
+    many = page_html([fill(folder)])
+    assert len(many.encode()) < 3_000_000
+    photographs = re.search(r'<section id="detections".*?</section>', many, re.DOTALL)
+    assert photographs is not None
+    assert 0 < photographs[0].count("<img ") <= PHOTOGRAPHS.pieces
+    assert "So that the page stays small, 1 of 3 photographs" in photographs[0]
+    matches = re.search(r'<section id="matches".*?</section>', many, re.DOTALL)
+    assert matches is not None
+    assert matches[0].count("<svg ") == MATCHES.pieces
+    assert f"{MATCHES.pieces} of 140 pairs of layers are drawn" in matches[0]
+    cards = many.count('<article class="card"')
+    assert 0 < cards <= CARDS.pieces
+
+
+@pytest.mark.parametrize("units", [1, 4, 7, 40, 500])
+def test_rooms_are_not_overfilled(units: int) -> None:
+    shares = Room(600, 12).allot(units, 6)
+    assert len(shares) == units
+    assert sum(shares) <= 50
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == max(1, min(6, 50 // units))
+
+
+@pytest.mark.parametrize("folder", ["pictures", "sample"])
+def test_a_folder_without_photographs_has_a_page_that_says_so(filled: Run, tmp_path: Path, folder: str) -> None:
+    run = copied(filled, tmp_path / "run")
+    shutil.rmtree(run / folder)
+    text = page_html([load(run)])
+    assert ("folder (pictures/) are left out" in text) == (folder == "pictures")
+    shutil.rmtree(run / "pictures", ignore_errors=True)
+    shutil.rmtree(run / "sample", ignore_errors=True)
+    assert "folder has no photographs (sample/thumbnails)." in page_html([load(run)])
+
+
+def test_runs_of_one_name_are_told_apart(surveyed: Run, tmp_path: Path) -> None:
+    other = load(copied(surveyed, tmp_path / "again"))
+    assert "again)</h2>" in page_html([surveyed, other])
+
+
+def test_what_columns_say_is_there_without_a_pointer(text: str) -> None:
+    assert "<th" in text
+    assert not re.search(r"<th[^>]* title=", text)
+    assert "<dd>average precision on test, at natural prevalence, with its 95 % interval</dd>" in text
+
+
 def test_sections_without_data_are_left_out(surveyed: Run) -> None:
     page = Page(page_html([surveyed]))
     for name in ("interactions", "ablation", "matches"):
@@ -223,7 +291,11 @@ def test_a_notebook_shows_table_and_curve(surveyed: Run) -> None:
 def plain(sentence: tuple[object, ...]) -> str:
     """A sentence as a reader sees it."""
     return "".join(
-        part.text if isinstance(part, Value | Strong) else plain(part.parts) if isinstance(part, Faint) else str(part)
+        part.text
+        if isinstance(part, Value | Strong)
+        else plain(part.parts)
+        if isinstance(part, Faint | Link)
+        else str(part)
         for part in sentence
     )
 
@@ -260,14 +332,17 @@ def above(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_difference_that_is_not_established(told: Callable[..., str]) -> None:
     said = told({"established": False}, models=above)
-    assert "is not established: .021 [-.011, .054] (p = .210" in said
+    assert "is not established: .021 [-.011, .054] (adjusted p = .210, " in said
+    assert "so many groups would show .050 with power .8" in said
     assert not re.search(r"^(?!That).* reads \S+ better than", said, re.MULTILINE)
 
 
 def test_a_difference_that_is_established(told: Callable[..., str]) -> None:
     said = told({"established": True, "p_holm": 0.0004, "lo": 0.01, "k_differs": False}, models=above)
     assert re.search(
-        r"^\S+ \S+ reads \S+ better than \S+ \S+: the difference of AP is .021 \[.010, .054\] \(p < .001", said, re.M
+        r"^\S+ \S+ reads \S+ better than \S+ \S+: the difference of AP is .021 \[.010, .054\] \(adjusted p < .001",
+        said,
+        re.M,
     )
     assert "That they need different numbers of channels is not established." in said
     assert said.index(" needs ") < said.index(" reads ")
@@ -279,22 +354,207 @@ def test_a_difference_that_was_not_tested(told: Callable[..., str]) -> None:
     assert re.search(r"Whether \S+ \S+ reads \S+ better than \S+ \S+ was not tested: 5 groups are too few.", said)
 
 
-def test_a_model_that_is_not_above_its_nulls(told: Callable[..., str]) -> None:
+def not_above(row: dict[str, Any]) -> dict[str, Any]:
+    return {} if row["control"] else {"nulls": "not above", "not_above": ["twin · l1"], "rank": None}
+
+
+def test_a_model_that_is_not_shown_to_be_above_its_nulls(told: Callable[..., str]) -> None:
     said = told(
-        models=lambda row: {} if row["control"] else {"nulls": "not above", "not_above": ["twin · l1"], "rank": None},
-        nulls=lambda row: {"above": row["null"] != "twin · l1", "value": 0.25},
+        models=not_above,
+        nulls=lambda row: {"above": row["null"] != "twin · l1", "value": 0.25, "p": 0.1803},
         k_tau=lambda row: {"k": None, "lo": None, "hi": None, "reason": "the full probe is not above twin · l1"},
+        matches=lambda row: {},
     )
-    assert "is not above twin · l1 (AP .250) on" in said
+    assert "is not shown to be above twin · l1 (AP .250; one-sided p .180) on" in said
+    assert "is not above" not in said
     assert "needs" not in said
+    assert "The final fit" not in said
     assert "how few channels suffice is not defined" in said
+    assert said.count("control · probe") == 1
+    assert "a twin is the same network with random weights" in said
 
 
-def test_too_few_groups(told: Callable[..., str]) -> None:
-    reason = "4 groups are too few for an interval"
-    said = told(models=lambda row: {"reason": reason, "lo": None, "hi": None, "nulls": "not tested", "rank": None})
+def test_names_of_nulls_are_explained_where_they_are_first_met(surveyed: Run, tmp_path: Path) -> None:
+    folder = copied(surveyed, tmp_path / "run")
+    for unexplained in ("disc", "square"):
+        edit(folder, "models", lambda row: {} if row["control"] else {**PASSED, "nulls": "above"})
+        edit(folder, "models", lambda row, at=unexplained: not_above(row) if row["concept"] != at else {})  # type: ignore[misc]
+        edit(folder, "nulls", lambda row: {"above": False})
+        said = {
+            concept: "\n".join(map(plain, answers(Reader(load(folder)), concept))) for concept in ("disc", "square")
+        }
+        assert [concept for concept, text in said.items() if "control · probe" in text] == [
+            concept for concept in said if concept != unexplained
+        ]
+
+
+def test_what_was_not_tested_is_no_reason_against_a_model(finished: Run) -> None:
+    """As a run of few groups leaves it: nothing is edited."""
+    models = finished.models[~finished.models["control"] & (finished.models["concept"] == "disc")]
+    assert set(models["nulls"]) == {"not tested"}
+    assert models["rank"].notna().all()
+    said = "\n".join(map(plain, answers(Reader(finished), "disc")))
+    reason = "too few groups with this concept: 6 scored, an interval needs 12"
     assert f"There are no intervals for disc: {reason}." in said
-    assert "better than what it is held against was not tested" in said
+    assert re.search(
+        rf"Whether planted cells \(AP [.0-9]+\) is above .*pixels · topk.* on disc was not tested \(.*{reason}.*\): "
+        "its rank is with that reservation.",
+        said,
+    )
+    assert "no rank" not in said
+
+
+def test_a_model_that_was_held_against_nothing(told: Callable[..., str]) -> None:
+    said = told(
+        models=lambda row: {} if row["control"] else {"nulls": "not tested", "rank": 1},
+        nulls=lambda row: {"decides": False},
+    )
+    assert re.search(r"was held against no control and no permuted labels on disc: its rank is with that", said)
+
+
+def test_an_undefined_number_of_channels_is_said(told: Callable[..., str]) -> None:
+    why = "no width reaches .95 of the full score"
+    said = told(models=above, k_tau=lambda row: {"k": None, "lo": None, "hi": None, "reason": why})
+    assert re.search(
+        rf"^planted cells reads disc with AP \S+ .*; how few channels suffice is not defined: {why}.$", said, re.M
+    )
+    assert re.search(r"not defined: the run has no curve", told(k_tau=lambda row: {"concept": "square"}))
+
+
+def test_intervals_that_single_models_lack(surveyed: Run, tmp_path: Path) -> None:
+    folder = copied(surveyed, tmp_path / "run")
+    none = {"lo": None, "hi": None}
+    edit(folder, "models", lambda row: {"reason": None, "lo": 0.1, "hi": 0.9})
+    edit(folder, "models", lambda row: {**none, "reason": "undefined here"} if row["backbone"] == "tiny" else {})
+    edit(folder, "models", lambda row: {**none, "reason": "a control's"} if row["backbone"] == "tiny random" else {})
+    reader = Reader(load(folder))
+    said = "\n".join(map(plain, answers(reader, "disc")))
+    assert "There is no interval for tiny stem on disc: undefined here." in said
+    assert "no intervals" not in said
+    note = comparison(reader, "disc").note
+    assert "Intervals speak for new groups" in note
+    assert "No interval for tiny stem: undefined here." in note
+    assert "No interval for tiny random stem: a control's." in note
+
+
+def test_a_concept_without_a_score(told: Callable[..., str]) -> None:
+    nothing = {"score": None, "lo": None, "hi": None, "rank": None, "reason": "no positive"}
+    said = told(models=lambda row: nothing | {"nulls": None if row["control"] else "not tested"})
+    assert "planted cells has no score on disc: no positive." in said
+    assert "AP -" not in said
+    assert "was not tested" not in said
+
+
+def match(channel: int, kind: str | None, related: bool | None, reason: str | None = None) -> dict[str, Any]:
+    pair = {key: PAIR[key] for key in ("concept", "backbone_a", "layer_a", "backbone_b", "layer_b")}
+    return {**pair, "channel": channel, "kind": kind, "related": related, "reason": reason}
+
+
+@pytest.fixture
+def sharing(surveyed: Run, tmp_path: Path) -> Callable[..., str]:
+    """What is said of discs where planted's channels match so; ``tiny`` is what its nulls say."""
+    folder = copied(surveyed, tmp_path / "run")
+
+    def tell(*rows: dict[str, Any], tiny: str = "above") -> str:
+        write_rows(folder, "matches", list(rows))
+        edit(folder, "models", above)
+        edit(folder, "models", lambda row: {"nulls": tiny} if row["backbone"] == "tiny" else {})
+        return "\n".join(map(plain, answers(Reader(load(folder)), "disc")))
+
+    return tell
+
+
+def test_shared_channels_add_up(sharing: Callable[..., str]) -> None:
+    kinds = [("one-to-one", True)] * 2 + [("one-to-many", True)] + [("unmatched", True)] * 3 + [("unmatched", False)]
+    undecided = [(None, None, "too few draws")] * 2 + [(None, None, "constant")]
+    said = sharing(*(match(i, *row) for i, row in enumerate([*kinds, *undecided])))  # type: ignore[arg-type]
+    assert (
+        "The final fit of planted cells on disc keeps 10 channels for 95 % of the full score on validation: 2 match a "
+        "channel of tiny stem one to one, 1 is explained by one that is nearer to another or by a few together, 4 are "
+        "unmatched (3 of them related, by less than a quarter of the variance), 3 were not tested: too few draws (2 "
+        "channels); constant (1 channel)."
+    ) in said
+    assert "shares" not in said
+
+
+def test_one_shared_channel_has_no_plural(sharing: Callable[..., str]) -> None:
+    said = sharing(match(2, "one-to-one", True))
+    assert "keeps 1 channel for 95 %" in said
+    assert "1 matches a channel of tiny stem one to one, 0 are explained" in said
+    assert "related" not in said
+    assert "not tested" not in said.partition("The final fit")[2].partition("\n")[0]
+
+
+def test_no_match_was_tested(sharing: Callable[..., str]) -> None:
+    few = "too few groups to re-pair"
+    said = sharing(match(2, None, None, few), match(3, None, None, few))
+    assert f"Which channels of planted cells on disc tiny stem has too was not tested: {few}." in said
+    assert "not shown" not in sharing(match(2, "unmatched", True))
+    assert "The final fit" not in sharing(match(2, "unmatched", True), tiny="not above")
+
+
+def test_of_many_models_only_the_pairs_of_the_best_are_spoken_of(surveyed: Run, tmp_path: Path) -> None:
+    folder = copied(surveyed, tmp_path / "run")
+    (model,) = (
+        row for row in surveyed.models.to_dict("records") if (row["backbone"], row["concept"]) == ("planted", "disc")
+    )
+    names = [f"net{i}" for i in range(5)]
+    rows = [
+        {**model, **PASSED, "lo": None, "hi": None, "reason": None, "backbone": n, "score": 0.9 - i / 10}
+        for i, n in enumerate(names)
+    ]
+    write_rows(folder, "models", rows)
+    ends = [
+        {"backbone_a": a, "layer_a": "cells", "backbone_b": b, "layer_b": "cells"}
+        for a in names
+        for b in names
+        if a != b
+    ]
+    found = [{**PAIR, **pair, "established": False} for pair in ends if pair["backbone_a"] < pair["backbone_b"]]
+    write_rows(folder, "differences", found)
+    write_rows(folder, "matches", [{**match(2, "one-to-one", True), **pair} for pair in ends])
+    sentences = answers(Reader(load(folder)), "disc", "run2-")
+    said = list(map(plain, sentences))
+    for of in ("better than", "one to one"):
+        spoken = [sentence for sentence in said if of in sentence]
+        assert len(spoken) == 4
+        assert all("net0 cells" in sentence for sentence in spoken)
+    assert "Below: all 10 pairs of models and what every two models share." in "\n".join(said)
+    links = [part.to for sentence in sentences for part in sentence if isinstance(part, Link)]
+    assert links == ["run2-pairs", "run2-matches"]
+
+
+def test_the_first_screen_counts_the_warnings(surveyed: Run, tmp_path: Path) -> None:
+    folder = copied(surveyed, tmp_path / "run")
+    edit(folder, "fits", lambda row: {"certified": True})
+    for told, shown in (([], ""), (["beware"], "; 1 warning"), (["beware", "of this"], "; 2 warnings")):
+        info = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**info, "warnings": told}))
+        sentence = warned(Reader(load(folder)), "run1-")
+        assert plain(sentence) == shown
+        assert [part.to for part in sentence if isinstance(part, Link)] == ["run1-warnings"] * bool(told)
+    page = page_html([load(folder)])
+    assert re.search(r'<p class="about">[^\n]*<a href="#warnings"><data value="2" data-from="warnings">2</data>', page)
+
+
+def test_cards_begin_with_stability_codes_and_outer_groups(filled: Run) -> None:
+    section = channels(Reader(filled))
+    assert section is not None
+    lead = plain(next(block for block in section.blocks if isinstance(block, Cards)).lead)
+    assert re.match(r"1 channel for 95 % of the full score on validation. ", lead)
+    assert re.search(r"[0-9]+ (is|are) stable: halves of the groups select it again and again", lead)
+    assert re.search(r"An online code of the labels compresses them by [0-9.]+ \(l1\), [0-9.]+ \(topk\)", lead)
+    assert re.search(r"Left out one by one, fitted on all others, AP: \S+ [.0-9]+", lead)
+
+
+def test_cards_where_stability_was_not_to_be_told(filled: Run, tmp_path: Path) -> None:
+    folder = copied(filled, tmp_path / "run")
+    edit(folder, "stability", lambda row: {"stable": None, "bound": None, "reason": "too few"})
+    section = channels(Reader(load(folder)))
+    assert section is not None
+    leads = [plain(block.lead) for block in section.blocks if isinstance(block, Cards)]
+    assert leads
+    assert not any("stable" in lead for lead in leads)
 
 
 def test_k_with_its_set(told: Callable[..., str]) -> None:
@@ -325,7 +585,7 @@ def test_methods_say_what_was_run(filled: Run, surveyed: Run) -> None:
     assert "knockoffs" in said
     more = "\n".join(methods(Reader(filled)))
     assert "forward pass" in more
-    assert "re-paired at random" in more
+    assert "random re-pairings" in more
 
 
 def test_methods_leave_out_what_was_not_run(surveyed: Run, tmp_path: Path) -> None:
