@@ -100,9 +100,11 @@ class Pairing:
     units of both channels' root mean squares in the part, times the root of the part's cells (as standard scores are
     added up; Stouffer et al. 1949). Each part has its own units, since groups of more contrast have more of it in both
     models: plain products of unrelated channels are larger where such groups meet themselves than where they meet
-    others, and a few groups decide. Simulated (40 groups, 40 runs of 20 channels), p is at most .05 for .05 of
-    unrelated channels, .07 where both models share a contrast that varies by half between groups, .01 to .03 where
-    groups have 1 to 40 images; of sums of plain products it was .03, .40 and .00.
+    others, and a few groups decide. For the same reason trends are fitted with the parts weighted by the inverse of
+    their variance in b: what those of much contrast leave in a trend would be in all others, in both models.
+    Simulated (40 groups, 40 runs of 20 channels), p is at most .05 for .04 of unrelated channels, .04 where both models
+    share a contrast of deviation .5 (of its logarithm) between groups, .02 to .03 where groups have 1 to 40 images; of
+    sums of plain products for .03, .40 to .50 and .00.
 
     Args:
         b: features of all channels of b, (n, p_b).
@@ -113,8 +115,14 @@ class Pairing:
         self.repairing, self.b = repairing, b
         self.sizes = np.diff(repairing.starts).astype(np.float64)
         self.offset, self.scale = standard(b)
-        self.slopes = np.zeros((repairing.trend.shape[1], b.shape[1]), dtype=np.float32)
-        self.slopes = self._slopes(self._of)
+        self.weights = np.ones(repairing.parts)
+        self._fit_trends()
+        squares = self._squares()
+        varies = squares.sum(axis=0) > _LEAST * len(b)
+        contrast = (squares[:, varies] / self.sizes[:, None]).mean(axis=1) if varies.any() else self.weights
+        self.weights = 1 / (contrast + _SILENT * max(contrast.mean(), _LEAST))
+        self._fit_trends()
+        self.contrast = self._contrast(self._squares())
         self._grams()
         self.b_drawn = [self._draw_b(parts) for parts in repairing.by_fold]
 
@@ -150,9 +158,9 @@ class Pairing:
         values -= self.repairing.trend @ self._slopes(lambda part: values[self._cells(part)])
         folds, scores = self._sums(values)
         everything = reduce(_Sums.__add__, folds)
-        # the trends are orthogonal to what they leave, and each cell of a is used once in every draw: nothing to centre
-        variance = everything.aa[0] / len(a)
-        left_over = everything.ab[0] / np.float32(len(a)) / self.deviation
+        mean_a, mean_b = everything.a[0] / len(a), everything.b[0] / len(a)
+        variance = everything.aa[0] / len(a) - mean_a**2
+        left_over = ((everything.ab[0] / len(a) - np.outer(mean_a, mean_b)) / self.deviation).astype(np.float32)
         chosen, _ = pursue(left_over, self.gram)
         partial = (left_over / np.sqrt(np.where(variance > _LEAST, variance, np.inf))[:, None]).astype(np.float32)
         largest = np.abs(scores).max(axis=2).astype(np.float64)
@@ -162,11 +170,26 @@ class Pairing:
             p_rebuilt[:] = np.nan
         return partial, p, chosen, r2[0], p_rebuilt
 
+    def _fit_trends(self) -> None:
+        """Trends of b's channels under ``weights``, and what it takes to fit others."""
+        self.inverse, self.without = self.repairing.inverses(self.weights)
+        self.slopes = np.zeros((self.repairing.trend.shape[1], self.b.shape[1]), dtype=np.float32)
+        self.slopes = self._slopes(self._of)
+
     def _slopes(self, values: Callable[[int], Singles]) -> Singles:
         """The trend over the image of channels whose values are given by part, (K, channels)."""
-        trend = self.repairing.trend.astype(np.float64)
-        sums = (trend[self._cells(part)].T @ values(part) for part in range(self.repairing.parts))
-        return np.asarray(reduce(np.add, sums) / len(trend), dtype=np.float32)
+        trend = self.repairing.trend
+        sums = (
+            self.weights[part] * (trend[self._cells(part)].T @ values(part)).astype(np.float64)
+            for part in range(self.repairing.parts)
+        )
+        return np.asarray(self.inverse @ reduce(np.add, sums), dtype=np.float32)
+
+    def _squares(self) -> Floats:
+        """Sums of squares of what the trends leave of b, by part, (M, p_b)."""
+        return np.stack(
+            [np.square(self._of(part)).sum(axis=0, dtype=np.float64) for part in range(self.repairing.parts)]
+        )
 
     def _cells(self, part: int) -> slice:
         return slice(int(self.repairing.starts[part]), int(self.repairing.starts[part + 1]))
@@ -184,7 +207,8 @@ class Pairing:
         they would be too small.
         """
         trend, left = self.repairing.trend[self._cells(part)], self._of(part)
-        return np.asarray(left + trend @ (self.repairing.without[part] @ (trend.T @ left)))
+        slopes = np.float32(self.weights[part]) * (self.without[part] @ (trend.T @ left))
+        return np.asarray(left + trend @ slopes)
 
     def _grams(self) -> None:
         """Correlations of b's channels, of all cells and of each fold's training part, and on the part left out.
@@ -192,14 +216,12 @@ class Pairing:
         They are b's own in every draw: it is for them that folds are of b's parts.
         """
         p = self.b.shape[1]
-        squares = np.empty((self.repairing.parts, p))
         cells, sums, products = [], [], []
         for parts in self.repairing.by_fold:
             total, inner, n = np.zeros(p), np.zeros((p, p), dtype=np.float32), 0
             for part in parts:
                 features = self._of(part)
                 total += features.sum(axis=0, dtype=np.float64)
-                squares[part] = np.square(features).sum(axis=0, dtype=np.float64)
                 inner += features.T @ features
                 n += len(features)
             cells.append(n)
@@ -207,7 +229,6 @@ class Pairing:
             products.append(inner)
         n_all, sum_all, product_all = sum(cells), np.sum(sums, axis=0), reduce(np.add, products)
         mean, self.deviation = _scale(product_all, sum_all, n_all)
-        self.contrast = self._contrast(squares)
         self.gram = _standardised(product_all, sum_all, n_all, mean, self.deviation)
         self.inner = []
         for n, total, inner in zip(cells, sums, products, strict=True):

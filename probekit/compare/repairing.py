@@ -83,13 +83,18 @@ class Repairing:
         """Of each cell in ``order``, (n,)."""
         return np.repeat(np.arange(self.parts), np.diff(self.starts))
 
-    @cached_property
-    def without(self) -> Singles:
-        """Inverse of the trends' products over all other parts, for each part, (M, K, K)."""
-        whole = len(self.trend) * np.eye(self.trend.shape[1])
+    def inverses(self, weights: NDArray[np.float64]) -> tuple[Singles, Singles]:
+        """Inverses of the trends' weighted products, over all parts (K, K), and over all others than each (M, K, K).
+
+        Args:
+            weights: of the cells of each part, (M,).
+        """
         trends = np.split(self.trend.astype(np.float64), self.starts[1:-1])
-        left = np.stack([whole - trend.T @ trend for trend in trends])
-        return np.asarray(np.linalg.pinv(left, rcond=1e-3, hermitian=True), dtype=np.float32)
+        own = np.stack([weight * trend.T @ trend for weight, trend in zip(weights, trends, strict=True)])
+        whole = own.sum(axis=0)
+        both = (np.linalg.pinv(of, rcond=1e-3, hermitian=True) for of in (whole, whole - own))
+        everything, without = (np.asarray(of, dtype=np.float32) for of in both)
+        return everything, without
 
     @cached_property
     def by_fold(self) -> list[NDArray[np.int64]]:

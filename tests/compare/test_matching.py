@@ -142,11 +142,18 @@ def brute_force(a: np.ndarray, b: np.ndarray, pairing: Repairing) -> tuple[np.nd
     size = len(a) // pairing.parts
     trend = pairing.trend.astype(np.float64)
     a, b = (((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float64) for x in (a, b))
-    left_a, left_b = (x - trend @ np.linalg.lstsq(trend, x, rcond=None)[0] for x in (a, b))
+    by_part = (b - trend @ np.linalg.lstsq(trend, b, rcond=None)[0]).reshape(pairing.parts, -1)
+    contrast = (by_part**2).mean(axis=1)
+    root = np.repeat(1 / np.sqrt(contrast + 0.01 * contrast.mean()), size)[:, None]
+
+    def fitted(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(root[cells] * trend[cells], root[cells] * x[cells], rcond=None)[0]
+
+    left_a, left_b = (x - trend @ fitted(x, np.ones(len(x), bool)) for x in (a, b))
     unseen = np.empty_like(b)  # by trends that are fitted without the part
     for part in range(pairing.parts):
         own = pairing.part == part
-        unseen[own] = b[own] - trend[own] @ np.linalg.lstsq(trend[~own], b[~own], rcond=None)[0]
+        unseen[own] = b[own] - trend[own] @ fitted(b, ~own)
     by_a, by_b, by_unseen = (x.reshape(pairing.parts, size, -1) for x in (left_a, left_b, unseen))
     rms_a, rms_b = (np.sqrt((x**2).mean(axis=1) + 0.01 * (x**2).mean(axis=(0, 1))) for x in (by_a, by_b))
     scores = []
