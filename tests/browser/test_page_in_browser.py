@@ -199,3 +199,26 @@ def test_nothing_scrolls_sideways(full: Path, opened: Callable[..., Any], width:
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.querySelectorAll('figure.drawing svg')].every(one => one.clientWidth > 200)")
+
+
+def test_long_names_break_rather_than_widen_a_phone(surveyed: Run, opened: Callable[..., Any], tmp_path: Path) -> None:
+    folder = copied(surveyed, tmp_path / "run")
+    fill(folder)
+    names = {name: f"{name}_{'abcdefgh' * 7}" for name in ("disc", "planted", "stem")}
+    page = opened(write_report(renamed(folder, names), tmp_path / "page.html"), viewport={"width": 380, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_what_is_folded_is_printed(full: Path, opened: Callable[..., Any]) -> None:
+    page = opened(full)
+    inside = (
+        "[...document.querySelectorAll('details:not([open])')].map(one => one.lastElementChild)"
+        ".filter(one => one.checkVisibility({contentVisibilityAuto: true})).length"
+    )
+    folded = page.locator("details:not([open])").count()
+    assert folded > 3
+    assert page.evaluate(inside) == 0
+    page.emulate_media(media="print")
+    page.wait_for_timeout(300)  # the style of the other medium
+    assert page.evaluate(inside) == folded

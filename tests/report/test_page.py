@@ -277,6 +277,9 @@ def test_the_commands(surveyed: Run, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sorted(files) == sorted(map(str, folder.iterdir()))
     assert len(files) > 2
     assert main(["report", str(tmp_path / "nothing")]) == 2
+    capsys.readouterr()
+    assert main(["figures", str(surveyed.path), "--format", "svg", "--out", str(page / "in a file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_notebook_shows_table_and_curve(surveyed: Run) -> None:
@@ -590,7 +593,8 @@ def test_methods_say_what_was_run(filled: Run, surveyed: Run) -> None:
 
 def test_methods_leave_out_what_was_not_run(surveyed: Run, tmp_path: Path) -> None:
     folder = copied(surveyed, tmp_path / "plain")
-    for table in ("stability", "codes", "nulls", "differences", "matches", "ablation", "interactions", "subspaces"):
+    compared = ("differences", "matches", "subspaces", "complements", "interactions", "ablation")
+    for table in ("stability", "codes", "nulls", *compared):
         write_rows(folder, table, [])
     said = "\n".join(methods(Reader(load(folder))))
     for word in ("halves", "knockoffs", "online code", "permuted", "swap test", "re-paired", "forward pass", "CKA"):
