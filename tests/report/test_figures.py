@@ -26,7 +26,7 @@ from probekit.report.figures import DOUBLE, PALETTE, Drawing, drawings, save, sv
 from probekit.report.figures.calibration import sizes
 from probekit.report.figures.material import Material
 from probekit.report.figures.precision_recall import precision_recall, thinned
-from probekit.report.figures.style import SMALL, fitted, log_ticks, spread, styled, text_width
+from probekit.report.figures.style import SMALL, fitted, fitted_apart, log_ticks, spread, styled, text_width
 from probekit.runner.run import Run
 from probekit.runner.schemas import SCHEMAS
 
@@ -574,6 +574,16 @@ def test_long_names_are_cut_in_their_middle(text: str, room: float) -> None:
             head, tail = short.split("…", 1) if "…" not in text else (short[0], "")
             assert text.startswith(head)
             assert text.endswith(tail)
+
+
+def test_names_that_differ_in_their_middle_are_cut_elsewhere() -> None:
+    names = ["mobilenet-v1 random blocks.3", "mobilenet-v2 random blocks.3", "pixels"]
+    with styled():
+        room = 0.7 * text_width(names[0], SMALL)
+        assert len({fitted(name, SMALL, room) for name in names}) == 2
+        short = fitted_apart(names, SMALL, room)
+        assert len(set(short)) == 3
+        assert all(text_width(name, SMALL) <= room for name in short)
 
 
 def test_ticks_are_few_and_inside() -> None:

@@ -473,9 +473,9 @@ def test_shared_channels_add_up(sharing: Callable[..., str]) -> None:
     said = sharing(*(match(i, *row) for i, row in enumerate([*kinds, *undecided])))  # type: ignore[arg-type]
     assert (
         "The final fit of planted cells on disc keeps 10 channels for 95 % of the full score on validation: 2 match a "
-        "channel of tiny stem one to one, 1 is explained by one that is nearer to another or by a few together, 4 are "
-        "unmatched (3 of them related, by less than a quarter of the variance), 3 were not tested: too few draws (2 "
-        "channels); constant (1 channel)."
+        "channel of tiny stem one to one, 1 is explained by a channel that is nearer to another, or by a few together, "
+        "4 are unmatched (3 of them related, by less than a quarter of the variance), 3 were not tested: too few draws "
+        "(2 channels); constant (1 channel)."
     ) in said
     assert "shares" not in said
 

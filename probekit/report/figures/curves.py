@@ -16,7 +16,7 @@ from probekit.report.figures.style import (
     PAPER,
     SMALL,
     Sheet,
-    fitted,
+    fitted_apart,
     grid_lines,
     holds,
     interval,
@@ -281,9 +281,10 @@ def _labels(sheet: Sheet, labels: list[tuple[float, str, str, str]], gutter: flo
     wanted = [_TOP + _HEIGHT * (1 - value / top) for value, *_ in labels]
     placed = spread(wanted, 8.2, _TOP - 2, _TOP + _HEIGHT - 2)
     edge = sheet.width - gutter
-    for (_, name, value, colour), y, at in zip(labels, placed, wanted, strict=True):
+    names = fitted_apart([name for _, name, *_ in labels], SMALL, gutter - 30)
+    for (_, _, value, colour), name, y, at in zip(labels, names, placed, wanted, strict=True):
         sheet.line([edge + 0.8, edge + 6.5], [at, y], color=colour, linewidth=0.5)
-        sheet.text(edge + 8, y + 2.2, fitted(name, SMALL, gutter - 30), color=colour, fontsize=SMALL)
+        sheet.text(edge + 8, y + 2.2, name, color=colour, fontsize=SMALL)
         sheet.text(sheet.width - 1, y + 2.2, value, color=colour, fontsize=SMALL, ha="right")
 
 

@@ -94,20 +94,27 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text)).strip() or "(no name)"
 
 
-def fitted(text: str, size: float, room: float) -> str:
-    """A text with its middle left out where it is wider than the room, in points."""
+def fitted(text: str, size: float, room: float, head: float = 0.5) -> str:
+    """A text with its middle left out where it is wider than the room, in points; ``head`` of what is left is its
+    beginning."""
     if text_width(text, size) <= room:
         return text
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if text_width(_cut(text, middle), size) <= room else (low, middle - 1)
-    return _cut(text, low)
+        low, high = (middle, high) if text_width(_cut(text, middle, head), size) <= room else (low, middle - 1)
+    return _cut(text, low, head)
 
 
-def _cut(text: str, kept: int) -> str:
-    head = (kept + 1) // 2
-    return f"{text[:head].rstrip()}…{text[len(text) - (kept - head) :].lstrip() if kept > head else ''}"
+def fitted_apart(texts: Sequence[str], size: float, room: float) -> list[str]:
+    """Texts that are shortened at one place, where they differ as they do whole if there is such a place."""
+    ways = [[fitted(text, size, room, head) for text in texts] for head in (0.5, 0.25, 0.75, 0.0, 1.0)]
+    return next((way for way in ways if len(set(way)) == len(set(texts))), ways[0])
+
+
+def _cut(text: str, kept: int, head: float) -> str:
+    start = round(head * kept)
+    return f"{text[:start].rstrip()}…{text[len(text) - (kept - start) :].lstrip() if kept > start else ''}"
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -64,8 +64,9 @@ def matches(reader: Reader, figures: tuple[Figure, ...]) -> Section | None:
         blocks.append(tabulate(reader, "complements", complements, "What one model adds to another", _COMPLEMENTS))
     lead = (
         "Selected channels of one model against all channels of another, over the same cells. Chance is what "
-        "whole groups re-paired at random give; of all channels above it at most 5 % are expected to be so falsely, "
-        "within each pair and concept (Benjamini and Hochberg). A match also explains a quarter of its variance."
+        "whole groups re-paired at random give, what the place in the image explains taken out before. A match is "
+        "above it and explains a quarter of the channel's variance; at most 5 % of the matches of a pair and concept "
+        "are expected to be false, and of the related channels likewise (Benjamini and Hochberg)."
     )
     return Section("matches", "Channels across models", tuple(blocks), lead) if blocks else None
 

@@ -207,9 +207,10 @@ def _across(reader: Reader, cited: list[str]) -> str:
     if reader.table("matches")["p"].notna().any():
         said.append(
             "Selected channels of one model were set against all channels of another over the same cells: correlations "
-            "with the trend over the image taken out, each group in its own contrast, and what a few channels rebuild on groups "
-            f"left out, each tested against {spec['draws']:,} random re-pairings of whole groups, with false discovery "
-            "rates by Benjamini and Hochberg (.025 for each of the two tests, within a pair of models and a concept). "
+            "with the trend over the image taken out, each group in its own contrast, and what a few channels rebuild "
+            f"on groups left out, each tested against {spec['draws']:,} random re-pairings of whole groups, with "
+            "false discovery rates by Benjamini and Hochberg (.025 for each of the two tests, within a pair of models "
+            "and a concept). "
             "A match explains at least a quarter of a channel's variance."
         )
         cited.append("fdr")

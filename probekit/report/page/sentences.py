@@ -229,7 +229,7 @@ def matched(reader: Reader, pair: dict[str, str], concept: str) -> Sentence:
     return (
         *("The final fit of ", one, " on ", Strong(concept), " keeps ", *kept, f" {what}: "),
         *(*counted(singles, "matches", "match"), " a channel of ", other, " one to one, "),
-        *(*counted(several, "is", "are"), " explained by one that is nearer to another or by a few together, "),
+        *(*counted(several, "is", "are"), " explained by a channel that is nearer to another, or by a few together, "),
         *(*counted(rest, "is", "are"), " unmatched", *(weakly if related.full != "0" else ())),
         *((", ", *counted(unknown, "was", "were"), " not tested", *untested) if unknown.full != "0" else ()),
         ".",
