@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
 from probekit.compare.cross_products import AT_ONCE, Floats, Singles
+from probekit.compare.matching import LEAST
 from probekit.compare.rebuilding import STEPS, pursue
 from probekit.compare.repairing import Repairing
 from probekit.evaluate.intervals import WIDE
@@ -38,8 +39,9 @@ class Chance:
             (S, min(5, p_b)).
         r2: share of variance that as many explain on the parts that were left out, the trends over the image taken
             out, (S,); NaN with a single part, and of a channel that varies with the place alone.
-        p_rebuilt: chance of a share as large (one below 0 counts as 0: it rebuilds nothing), (S,); NaN with fewer than
-            30 groups too: with so few it is called small too often (simulated: .09 where .05 is meant).
+        p_rebuilt: chance of a share as large, (S,); 1, and nothing drawn, where it is less than ``LEAST``: too little
+            for a match. NaN with fewer than 30 groups too: with so few it is called small too often (simulated: .09
+            where .05 is meant).
     """
 
     partial: Singles
@@ -65,6 +67,11 @@ class _Sums:
     aa: Floats
     b: Singles
     ab: Singles
+
+    def part(self, draws: slice, channels: slice | NDArray[np.bool_]) -> _Sums:
+        """Of some draws and channels of a."""
+        a, aa = self.a[draws][:, channels], self.aa[draws][:, channels]
+        return _Sums(self.n[draws], a, aa, self.b[draws], self.ab[draws][:, channels])
 
     def __add__(self, o: _Sums) -> _Sums:
         return _Sums(self.n + o.n, self.a + o.a, self.aa + o.aa, self.b + o.b, self.ab + o.ab)
@@ -164,11 +171,21 @@ class Pairing:
         chosen, _ = pursue(left_over, self.gram)
         partial = (left_over / np.sqrt(np.where(variance > _LEAST, variance, np.inf))[:, None]).astype(np.float32)
         largest = np.abs(scores).max(axis=2).astype(np.float64)
-        r2 = self._held_out(folds, everything) if len(folds) > 1 else np.full(largest.shape, np.nan)
-        p, p_rebuilt = np.where(np.isfinite(scale), _p(largest), np.nan), _p(np.maximum(r2, 0))
-        if self.repairing.groups < WIDE:
-            p_rebuilt[:] = np.nan
-        return partial, p, chosen, r2[0], p_rebuilt
+        p = np.where(np.isfinite(scale), _p(largest), np.nan)
+        return partial, p, chosen, *self._rebuilt(folds)
+
+    def _rebuilt(self, folds: list[_Sums]) -> tuple[Floats, Floats]:
+        """``r2`` and ``p_rebuilt`` of ``Chance``."""
+        channels = folds[0].ab.shape[1]
+        if len(folds) < 2:
+            return np.full(channels, np.nan), np.full(channels, np.nan)
+        (r2,) = self._held_out([of.part(slice(0, 1), slice(None)) for of in folds])
+        if not self.repairing.draws or self.repairing.groups < WIDE:
+            return r2, np.full(channels, np.nan)
+        p, enough = np.where(np.isnan(r2), np.nan, 1.0), r2 >= LEAST
+        if enough.any():
+            p[enough] = _p(self._held_out([of.part(slice(None), enough) for of in folds]))
+        return r2, p
 
     def _fit_trends(self) -> None:
         """Trends of b's channels under ``weights``, and what it takes to fit others."""
@@ -308,8 +325,9 @@ class Pairing:
             folds.append(_Sums(n, a, aa, b, ab))
         return folds, scores
 
-    def _held_out(self, folds: list[_Sums], everything: _Sums) -> Floats:
+    def _held_out(self, folds: list[_Sums]) -> Floats:
         """R2 of the pursuit on the folds that it was not made on, pooled, (D, c)."""
+        everything = reduce(_Sums.__add__, folds)
         draws, c, p = everything.ab.shape
         wrong, total = np.zeros((draws, c)), np.zeros((draws, c))
         for fold, own in zip(folds, self.inner, strict=True):

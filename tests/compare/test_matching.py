@@ -33,8 +33,8 @@ def grid(groups: int = 14, images: int = 1, rows: int = 3, columns: int = 4) -> 
     return {"image": image, "group": image // images, "row": row, "column": column}
 
 
-def features(cells: int, a: int = 5, b: int = 7, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    both = rng(seed).standard_normal((cells, 2))
+def features(cells: int, a: int = 5, b: int = 7, seed: int = 1, common: float = 1) -> tuple[np.ndarray, np.ndarray]:
+    both = common * rng(seed).standard_normal((cells, 2))
     one, other = rng(seed + 1).standard_normal((cells, a)), rng(seed + 2).standard_normal((cells, b))
     one[:, :2] += both
     other[:, :2] += both
@@ -186,7 +186,7 @@ def brute_force(a: np.ndarray, b: np.ndarray, pairing: Repairing) -> tuple[np.nd
 
 def test_chance_is_that_of_brute_force_where_all_groups_have_the_same_places() -> None:
     cells = grid(30)
-    a, b = features(len(cells["image"]))
+    a, b = features(len(cells["image"]), common=2)
     pairing = repair(**cells, rng=rng(3), draws=19)
     assert (pairing.order == np.arange(len(a))).all()
     r, scores, r2 = brute_force(a, b, pairing)
@@ -195,8 +195,8 @@ def test_chance_is_that_of_brute_force_where_all_groups_have_the_same_places() -
     np.testing.assert_allclose(found.r2, r2, atol=1e-4)
     np.testing.assert_allclose(found.p, (scores >= scores[0] - 1e-5).mean(axis=0))
     np.testing.assert_array_equal(found.p_rebuilt[:2], 1 / 20)
-    np.testing.assert_array_equal(found.p_rebuilt[found.r2 <= 0], 1)
-    assert (found.r2[2:] <= 0).any()
+    np.testing.assert_array_equal(found.p_rebuilt[2:], 1)
+    assert (found.r2[2:] < 0.25).all()
 
 
 def test_blocks_of_channels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
