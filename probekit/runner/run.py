@@ -79,15 +79,20 @@ class Run:
         """A table by its file's stem.
 
         Raises:
-            ProbekitError: the run has no such table.
+            ProbekitError: the run has no such table, or a damaged one.
         """
         import pandas as pd
+        from pyarrow import ArrowInvalid
 
         path = self.path / f"{name}.parquet"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in self.path.glob("*.parquet")))
             raise ProbekitError([Issue(display(path), f"is missing; the run has {known}")])
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except ArrowInvalid:
+            what = "is damaged: take the run's folder from where it was copied, or run its spec again with --replace"
+            raise ProbekitError([Issue(display(path), what)]) from None
 
 
 def load(path: str | Path) -> Run:

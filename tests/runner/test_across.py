@@ -131,3 +131,13 @@ def test_on_a_terminal(surveyed: Run, twin_run: Run, capsys: pytest.CaptureFixtu
     assert "not established" in of_two
     assert main(["compare", str(surveyed.path), "--out", "x"]) == 2
     assert "--out is for several runs" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_copied_in_part_is_named(surveyed: Run, twin_run: Run) -> None:
+    matches = twin_run.path / "matches.parquet"
+    matches.write_bytes(matches.read_bytes()[:100])
+    with pytest.raises(ProbekitError, match=r"matches\.parquet.*is damaged"):
+        twin_run.table("matches")
+    shutil.rmtree(twin_run.path / "sample")
+    with pytest.raises(ProbekitError, match=r"sample.*holds no features of planted cells"):
+        compare_runs([surveyed, twin_run], draws=99)

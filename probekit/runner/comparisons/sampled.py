@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from probekit.api import Issue, ProbekitError
+from probekit.runner.folder import display
+
 Layer = tuple[str, str]
 """(backbone, layer)."""
 
@@ -67,11 +70,19 @@ def read_cells(folder: Path) -> SampledCells:
 
 
 def read_features(folder: Path, layers: Collection[Layer]) -> dict[Layer, NDArray[np.float32]]:
-    """Raw features of some layers at the drawn cells, (cells, channels) each, in the order of the run."""
+    """Raw features of some layers at the drawn cells, (cells, channels) each, in the order of the run.
+
+    Raises:
+        ProbekitError: the run's folder was copied without those of a layer.
+    """
     found = {}
     for path in sorted((folder / "sample").glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
             about = json.loads(file.metadata()["about"])
             if (layer := (about["backbone"], about["layer"])) in layers:
                 found[layer] = file.get_tensor("features")
+    missing = [" ".join(layer) for layer in layers if layer not in found]
+    if missing:
+        what = f"holds no features of {', '.join(missing)}: channels are compared by them, copy the whole folder"
+        raise ProbekitError([Issue(display(folder / "sample"), what)])
     return found
