@@ -144,7 +144,7 @@ def brute_force(a: np.ndarray, b: np.ndarray, pairing: Repairing) -> tuple[np.nd
     a, b = (((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float64) for x in (a, b))
     by_part = (b - trend @ np.linalg.lstsq(trend, b, rcond=None)[0]).reshape(pairing.parts, -1)
     contrast = (by_part**2).mean(axis=1)
-    root = np.repeat(1 / np.sqrt(contrast + 0.01 * contrast.mean()), size)[:, None]
+    root = np.repeat(1 / np.sqrt(contrast + 0.01 * contrast.max()), size)[:, None]
 
     def fitted(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
         return np.linalg.lstsq(root[cells] * trend[cells], root[cells] * x[cells], rcond=None)[0]
