@@ -120,19 +120,19 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from probekit.report.console import ConsoleProgress
-    from probekit.report.table import print_run
+    from probekit.report.table import print_places, print_run
     from probekit.runner.execute import run
-    from probekit.runner.folder import REPORT, display
+    from probekit.runner.folder import REPORT
 
     console = Console(highlight=False)
     with ConsoleProgress(console) as progress:
         finished = run(options.spec, options.overrides, out=options.out, replace=options.replace, progress=progress)
-    absent = not (finished.path / REPORT).is_file()
     print_run(finished, console)  # before the page is made: what a long run found is shown, whatever becomes of it
-    if absent:
+    if not (finished.path / REPORT).is_file():
         from probekit.report.page import write_report
 
-        print(f"Report   {display(write_report(finished))}")
+        write_report(finished)
+    print_places(finished, console)
     return 0
 
 
@@ -174,14 +174,16 @@ def _plugins(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from probekit.report.table import print_json, print_run
+    from probekit.report.table import print_json, print_places, print_run
     from probekit.runner.run import load
 
     run = load(options.run)
     if options.json:
         print_json(run)
     else:
-        print_run(run, Console(highlight=False))
+        console = Console(highlight=False)
+        print_run(run, console)
+        print_places(run, console)
     return 0
 
 

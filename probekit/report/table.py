@@ -34,7 +34,7 @@ _SHOWN_SET = 0.95
 
 
 def print_run(run: Run, console: Console) -> None:
-    """Prints the comparison table of every concept, the channels of each model, warnings and paths."""
+    """Prints the comparison table of every concept, the channels of each model, and warnings."""
     folds = int(run.fits["fold"].max()) + 1
     for comparison in compare_models(run):
         _say(console, "")
@@ -60,6 +60,10 @@ def print_run(run: Run, console: Console) -> None:
         if len(warnings) > _WARNINGS:
             _say(console, f"  and {len(warnings) - _WARNINGS} more in {display(run.path)}/run.json")
         _say(console, "")
+
+
+def print_places(run: Run, console: Console) -> None:
+    """Prints where a run's page, tables and scorers lie."""
     if (run.path / REPORT).is_file():
         _say(console, f"Report   {display(run.path)}/{REPORT}")
     _say(console, f"Tables   {display(run.path)}/*.parquet")

@@ -92,6 +92,6 @@ def test_a_model_whose_nulls_were_not_tested(said: Callable[..., str]) -> None:
 
 def test_matches_say_what_chance_is(said: Callable[..., str], surveyed: Run) -> None:
     text = said(filled=True)
-    assert "with the trend over the image taken out, studentised by groups" in text
+    assert "with the trend over the image taken out, each group in its own contrast" in text
     assert f"{surveyed.info['spec']['comparison']['draws']:,} random re-pairings of whole groups" in text
     assert ".025 for each of the two tests" in text

@@ -16,7 +16,7 @@ import probekit
 from probekit.report.compared import _matched
 from probekit.report.comparison import compare_models, ranked_channels
 from probekit.report.console import ConsoleProgress
-from probekit.report.table import print_json, print_run
+from probekit.report.table import print_json, print_places, print_run
 from probekit.runner.run import Run
 
 Spec = Callable[..., Path]
@@ -26,7 +26,9 @@ L1 = "{l1: {use: l1-path, with: {lambda_ratio: {points: 3, min: 0.1}}}}"
 
 def shown(run: Run, *, terminal: bool = False) -> str:
     out = io.StringIO()
-    print_run(run, Console(file=out, highlight=False, width=60, force_terminal=terminal))
+    console = Console(file=out, highlight=False, width=60, force_terminal=terminal)
+    print_run(run, console)
+    print_places(run, console)
     return out.getvalue()
 
 
