@@ -53,16 +53,14 @@ class Pair:
 Maker = Number | Words | Pair
 
 
-def tabulate(
-    reader: Reader, name: str, frame: pd.DataFrame, caption: str, makers: Sequence[Maker], note: str = ""
-) -> Table:
+def tabulate(reader: Reader, name: str, frame: pd.DataFrame, caption: str, makers: Sequence[Maker]) -> Table:
     """Rows of the run's table ``name`` (``frame``, with their places in the file) as a table of the page."""
     columns = tuple(Column(maker.title, not isinstance(maker, Words), maker.help) for maker in makers)
     rows = [
         Row(tuple(_cell(reader, name, int(str(index)), row, maker) for maker in makers), where_of(row))
         for index, row in zip(frame.index, frame.to_dict("records"), strict=True)
     ]
-    return Table(caption, columns, tuple(rows), note=note)
+    return Table(caption, columns, tuple(rows))
 
 
 def where_of(row: Mapping[Any, Any]) -> dict[str, str]:
